@@ -1,0 +1,39 @@
+"""Fragments: small crops at native resolution, one from every cell of a grid, put side by side.
+
+METHOD section 4 (after Wu et al., "FAST-VQA", ECCV 2022): a 7x7 grid of 32-pixel crops makes a 224-pixel picture
+that keeps local texture and samples the whole photograph. Positions are drawn once and used for all versions.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+
+def fragment_positions(height: int, width: int, grid: int, cell: int, rng: np.random.Generator) -> np.ndarray:
+    """Top-left corners ``(grid, grid, 2)`` (row, column) of one random ``cell``-pixel crop inside every grid cell.
+
+    Where a grid cell is smaller than a crop, crops of neighbouring cells overlap but stay inside the picture.
+
+    Raises:
+        ValueError: the picture is smaller than one crop.
+    """
+    if min(height, width) < cell:
+        raise ValueError(f"a {width}x{height} picture has no room for a crop of {cell} pixels")
+    corners = np.empty((grid, grid, 2), dtype=np.int64)
+    for axis, size in enumerate((height, width)):
+        edges = np.linspace(0, size, grid + 1).astype(np.int64)
+        start = np.minimum(edges[:-1], size - cell)
+        stop = np.clip(edges[1:] - cell, start, size - cell)
+        shape = (grid, 1) if axis == 0 else (1, grid)
+        corners[..., axis] = rng.integers(
+            np.broadcast_to(start.reshape(shape), (grid, grid)), np.broadcast_to(stop.reshape(shape), (grid, grid)) + 1
+        )
+    return corners
+
+
+def take_fragments(versions: Tensor, corners: np.ndarray, cell: int) -> Tensor:
+    """Cut ``(V, 3, H, W)`` at the same ``corners`` in every version: ``(V, 3, grid * cell, grid * cell)``."""
+    rows = [torch.cat([versions[..., y : y + cell, x : x + cell] for y, x in row], dim=-1) for row in corners.tolist()]
+    return torch.cat(rows, dim=-2)

@@ -1,0 +1,77 @@
+"""Recipes: the settings of a training run, one small TOML file each."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import MISSING, asdict, dataclass, fields
+from importlib import resources
+from pathlib import Path
+from typing import Any, TypeVar
+
+from grepq_iqa.errors import UsageError
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:  # pragma: no cover
+    import tomli as tomllib
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class LowLevelRecipe:
+    """Settings of the low-level encoder's training (METHOD section 4). Give ``steps`` or ``epochs``.
+
+    Attributes:
+        crop: side of the random square that stands for a photograph, in pixels; 0 takes the whole photograph.
+        grid, cell: a fragment view has ``grid * grid`` crops of ``cell`` pixels.
+        distortions_per_group, levels_per_distortion: a group is the photograph and their product of damaged versions.
+        families: names in ``distortions.DISTORTIONS`` to draw from, or "all".
+        similarity_power: FSIM is raised to this power before it weights pairs; the paper's is 1.
+    """
+
+    crop: int
+    grid: int
+    cell: int
+    distortions_per_group: int
+    levels_per_distortion: int
+    families: list[str] | str
+    temperature: float
+    similarity_power: float
+    batch_groups: int
+    warmup_steps: int
+    learning_rate: float
+    final_learning_rate: float
+    weight_decay: float
+    seed: int
+    steps: int = 0
+    epochs: int = 0
+
+
+def load_recipe(name: str, section: str, kind: type[T], **overrides: Any) -> T:
+    """The ``section`` of recipe ``name`` (a bundled name or a TOML file) as ``kind``; overrides that are None are ignored.
+
+    Raises:
+        UsageError: no such recipe, no such section, or a key that is missing or unknown.
+    """
+    path = Path(name)
+    if not name.endswith(".toml"):
+        path = Path(str(resources.files("grepq_iqa.training") / "recipes" / f"{name}.toml"))
+    if not path.is_file():
+        known = sorted(p.stem for p in path.parent.glob("*.toml"))
+        raise UsageError(f"no recipe {name!r}: give a .toml file or one of {', '.join(known)}")
+    settings = tomllib.loads(path.read_text(encoding="utf-8")).get(section)
+    if settings is None:
+        raise UsageError(f"{path} has no section [{section}]")
+    settings |= {key: value for key, value in overrides.items() if value is not None}
+    names = {field.name for field in fields(kind)}  # type: ignore[arg-type]
+    required = {field.name for field in fields(kind) if field.default is MISSING}  # type: ignore[arg-type]
+    wrong = sorted(set(settings) - names) + sorted(required - set(settings))
+    if wrong:
+        raise UsageError(f"{path} [{section}]: unknown or missing settings: {', '.join(wrong)}")
+    return kind(**settings)
+
+
+def describe(recipe: object) -> dict[str, Any]:
+    """The settings as plain values, for config.json and checkpoints."""
+    return asdict(recipe)  # type: ignore[call-overload]
