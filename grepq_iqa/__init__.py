@@ -1,0 +1,32 @@
+"""No-reference image quality assessment: zero-shot scores, and predictions on your own scale (GRepQ, WACV 2024).
+
+>>> from grepq_iqa import GRepQ
+>>> GRepQ.from_pretrained().score("photo.jpg")  # doctest: +SKIP
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from grepq_iqa._version import __version__
+
+if TYPE_CHECKING:
+    from grepq_iqa.model import GRepQ
+    from grepq_iqa.results import Prediction, Score
+
+__all__ = ["GRepQ", "Prediction", "Score", "__version__"]
+
+_HOMES = {"GRepQ": "grepq_iqa.model", "Score": "grepq_iqa.results", "Prediction": "grepq_iqa.results"}
+
+
+def __getattr__(name: str) -> object:
+    # torch takes seconds to import, so it loads on first use
+    if name in _HOMES:
+        from importlib import import_module
+
+        return getattr(import_module(_HOMES[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,93 @@
+"""The typer application: names of commands, and what happens to errors that leave one."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from typing import Annotated, Any
+
+
+import typer
+from typer.core import TyperCommand, TyperGroup
+
+from grepq_iqa._version import __version__
+from grepq_iqa.errors import GrepqError
+
+COMMANDS = {
+    "score": ("grepq_iqa.cli.score:score", "Score images; higher is better."),
+    "fit": ("grepq_iqa.cli.fit:fit", "Learn your own scale from a table of labelled images."),
+    "predict": ("grepq_iqa.cli.predict:predict", "Predict MOS with intervals by a fitted model."),
+    "select": ("grepq_iqa.cli.select:select", "Choose the images most worth labelling."),
+    "weights": ("grepq_iqa.cli.weights:app", "List, download, verify and import models."),
+    "benchmark": ("grepq_iqa.cli.benchmark:app", "Measure on the field's public data sets."),
+}
+
+
+class LazyGroup(TyperGroup):
+    """Imports a command's module only when the command is used; listing needs no more than the table above."""
+
+    def list_commands(self, ctx: typer.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: typer.Context, cmd_name: str) -> Any:
+        if cmd_name not in COMMANDS:
+            return None
+        target, help_text = COMMANDS[cmd_name]
+        if _only_listing():
+            return TyperCommand(cmd_name, help=help_text)
+        module, attribute = target.split(":")
+        command = getattr(importlib.import_module(module), attribute)
+        if isinstance(command, typer.Typer):
+            return typer.main.get_command(command)
+        single = typer.Typer(add_completion=False, rich_markup_mode=None)
+        single.command(cmd_name)(command)
+        return typer.main.get_command(single)
+
+
+app = typer.Typer(
+    cls=LazyGroup,
+    name="grepq",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+@app.callback()
+def _root(
+    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.", is_eager=True)] = False,
+) -> None:
+    """How good do photographs look? Scores without a reference, and predictions on your own scale.
+
+    Examples:
+
+      grepq score photo.jpg holiday/
+
+      grepq fit --csv labels.csv -o my-model
+
+      grepq predict new/*.jpg --model my-model
+    """
+    if version:
+        typer.echo(f"grepq-iqa {__version__}")
+        raise typer.Exit
+
+
+def run() -> None:
+    """Run the program; a :class:`GrepqError` becomes one clear line and exit status 2."""
+    try:
+        app()
+    except GrepqError as error:
+        typer.echo(f"grepq: {error}", err=True)
+        sys.exit(2)
+    except KeyboardInterrupt:
+        typer.echo("interrupted; finished rows are kept", err=True)
+        sys.exit(130)
+    except BrokenPipeError:  # `grepq score ... | head`
+        sys.stderr.close()
+        sys.exit(0)
+
+
+def _only_listing() -> bool:
+    return not any(argument in COMMANDS for argument in sys.argv[1:])

@@ -1,0 +1,172 @@
+"""The high-level encoder: an image tower whose embedding can be compared with sentences.
+
+Paper: Srinath et al., GRepQ, WACV 2024, section 3.2. Two architectures behind one class, chosen by config.json:
+
+- ``open_clip``: CLIP's ``RN50`` tower (Radford et al., ICML 2021), the paper's;
+- ``timm``: an EfficientNet of timm's; mean and standard deviation of several of its feature maps, standardised, go
+  through one linear projection into the space of a sentence encoder.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from grepq_iqa.errors import UsageError
+
+
+class HighLevelOutput(NamedTuple):
+    """Attributes:
+    embedding: ``(B, dim)``, what prompts are compared with; not normalised.
+    features: ``(B, feature_dim)``, what regression uses.
+    """
+
+    embedding: Tensor
+    features: Tensor
+
+
+class HighLevelEncoder(nn.Module):
+    """Image ``(B, 3, H, W)`` in [0, 1], of any size, to :class:`HighLevelOutput`.
+
+    Args:
+        config: the ``high_level`` object of config.json: ``architecture``, ``model``, ``mean``, ``std``, and for timm
+            ``layers`` (stages to pool) and ``dim``.
+
+    Raises:
+        UsageError: an unknown architecture or model.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, config: dict[str, Any]) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.tensor(config["mean"]).view(1, 3, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(config["std"]).view(1, 3, 1, 1), persistent=False)
+        architecture = config.get("architecture")
+        if architecture == "open_clip":
+            self.tower: nn.Module = ClipResNetTower(config["model"])
+        elif architecture == "timm":
+            self.tower = PooledTimmTower(config["model"], tuple(config["layers"]), config["dim"])
+        else:
+            raise UsageError(f"config.json: unknown high-level architecture {architecture!r} (open_clip or timm)")
+        self.dim: int = self.tower.dim
+        self.feature_dim: int = self.tower.feature_dim
+
+    def forward(self, x: Tensor) -> HighLevelOutput:
+        return self.tower((x - self.mean) / self.std)
+
+
+class ClipResNetTower(nn.Module):
+    """A ResNet tower of CLIP, built through open_clip, without positional embedding and for any input size."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        import open_clip
+        from open_clip.modified_resnet import ModifiedResNet
+
+        settings = open_clip.get_model_config(name)
+        if settings is None or not isinstance(settings["vision_cfg"].get("layers"), list):
+            raise UsageError(f"config.json: {name!r} is not one of CLIP's ResNet towers in open_clip")
+        vision, self.dim = settings["vision_cfg"], settings["embed_dim"]
+        width = vision["width"]
+        heads = width * 32 // 64
+        self.visual = ModifiedResNet(vision["layers"], self.dim, heads, vision["image_size"], width)
+        self.visual.attnpool = MeanTokenAttentionPool(width * 32, heads, self.dim)
+        self.feature_dim = self.dim
+
+    def forward(self, x: Tensor) -> HighLevelOutput:
+        embedding = self.visual(x)
+        return HighLevelOutput(embedding, embedding)
+
+
+class MeanTokenAttentionPool(nn.Module):
+    """CLIP's attention pool for its one used output, the mean token, without positional embedding (METHOD section 1).
+
+    Only the mean token asks, so attention costs O(H * W) and not its square, and any size works. Parameter names are
+    those of open_clip's ``AttentionPool2d``.
+    """
+
+    def __init__(self, dim: int, heads: int, out_dim: int) -> None:
+        super().__init__()
+        self.q_proj = nn.Linear(dim, dim)
+        self.k_proj = nn.Linear(dim, dim)
+        self.v_proj = nn.Linear(dim, dim)
+        self.c_proj = nn.Linear(dim, out_dim)
+        self.heads = heads
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map ``(B, C, h, w)`` to ``(B, out_dim)``."""
+        tokens = x.flatten(2).transpose(1, 2)
+        mean = tokens.mean(dim=1, keepdim=True)
+        tokens = torch.cat([mean, tokens], dim=1)
+        query, key, value = (
+            projected.unflatten(2, (self.heads, -1)).transpose(1, 2)
+            for projected in (self.q_proj(mean), self.k_proj(tokens), self.v_proj(tokens))
+        )
+        pooled = F.scaled_dot_product_attention(query, key, value)
+        return self.c_proj(pooled.transpose(1, 2).flatten(2)).squeeze(1)
+
+
+class PooledTimmTower(nn.Module):
+    """Mean and standard deviation of the maps after several stages of a timm EfficientNet, and their projection.
+
+    The statistics are standardised with ``pool_mean`` and ``pool_scale``, which training measures on ordinary
+    photographs, and clipped to +-``CLIP`` so that an odd picture cannot leave the range that training saw.
+
+    Args:
+        name: a timm model with ``conv_stem``, ``bn1`` and ``blocks``.
+        layers: indices of stages in ``blocks``; what follows the last one is not even built.
+        dim: length of the embedding.
+    """
+
+    CLIP = 5.0
+    pool_mean: Tensor
+    pool_scale: Tensor
+
+    def __init__(self, name: str, layers: tuple[int, ...], dim: int) -> None:
+        super().__init__()
+        import timm
+
+        try:
+            backbone = timm.create_model(name, pretrained=False, num_classes=0)
+            self.stem = nn.Sequential(backbone.conv_stem, backbone.bn1)
+            self.stages = nn.ModuleList(backbone.blocks[: max(layers) + 1])
+        except (RuntimeError, AttributeError) as error:
+            raise UsageError(f"config.json: timm has no EfficientNet named {name!r}") from error
+        self.layers, self.dim = frozenset(layers), dim
+        self.feature_dim = 2 * sum(_out_channels(self.stages[layer]) for layer in layers)
+        self.register_buffer("pool_mean", torch.zeros(self.feature_dim))
+        self.register_buffer("pool_scale", torch.ones(self.feature_dim))
+        self.projection = nn.Linear(self.feature_dim, dim)
+
+    def pooled(self, x: Tensor) -> Tensor:
+        """``(B, feature_dim)``: for every layer the mean of each channel, then its standard deviation."""
+        x = self.stem(x)
+        statistics: list[Tensor] = []
+        for index, stage in enumerate(self.stages):
+            x = stage(x)
+            if index in self.layers:
+                statistics.extend(_mean_and_std(x))
+        return torch.cat(statistics, dim=1)
+
+    def project(self, pooled: Tensor) -> Tensor:
+        """Embedding ``(B, dim)`` of pooled statistics."""
+        return self.projection(((pooled - self.pool_mean) / self.pool_scale).clamp(-self.CLIP, self.CLIP))
+
+    def forward(self, x: Tensor) -> HighLevelOutput:
+        pooled = self.pooled(x)
+        return HighLevelOutput(self.project(pooled), pooled)
+
+
+def _out_channels(stage: nn.Module) -> int:
+    return [module.out_channels for module in stage.modules() if isinstance(module, nn.Conv2d)][-1]
+
+
+def _mean_and_std(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Per channel over the map, in float32 whatever autocast does; a map of one pixel has no spread, not a NaN."""
+    x = x.float().flatten(2)
+    return x.mean(2), x.std(2, correction=0)

@@ -1,0 +1,194 @@
+"""The model card: README.md of a model directory, written from its config.json."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+LIBRARY = "grepq-iqa"
+PIPELINE = "image-classification"  # the Hub has no tag for image quality; this is the nearest with an image and numbers
+TAGS = ("image-quality-assessment", "no-reference", "blind", "grepq")
+
+METRICS = {
+    "srcc": ("spearman", "Spearman's rank correlation (SRCC)"),
+    "plcc": ("pearson", "Pearson's correlation (PLCC)"),
+    "krcc": ("kendall", "Kendall's rank correlation (KRCC)"),
+    "rmse": ("rmse", "Root mean squared error (RMSE)"),
+    "mae": ("mae", "Mean absolute error (MAE)"),
+}
+
+LIMITS = (
+    "Screenshots, text, drawings, maps and other pictures that no camera took: the notion of quality was learnt from "
+    "photographs.",
+    "Photographs from special instruments (medical, satellite, microscope, thermal, depth): what looks like a fault "
+    "there may be the signal.",
+    "Output of generative models: errors of anatomy, text or meaning are not seen, only texture and exposure.",
+    "Deliberate style: shallow focus, grain, low key, motion blur and high contrast may be scored as faults.",
+    "Beauty, interest, honesty or safety of what is shown: the score is about how a picture looks, not what it says.",
+    "Differences smaller than the spread of human ratings: two photographs a few hundredths apart are equal.",
+    "Decisions about people. Neither training nor testing looked at groups of people, and a camera's quality goes "
+    "with its price.",
+    "Predicted MOS outside the kind of pictures that were labelled: fit again on your own, and look at the interval.",
+)
+
+CITATION = """@inproceedings{srinath2024grepq,
+  title     = {Learning Generalizable Perceptual Representations for Data-Efficient No-Reference Image Quality Assessment},
+  author    = {Srinath, Suhas and Mitra, Shankhanil and Rao, Shika and Soundararajan, Rajiv},
+  booktitle = {IEEE/CVF Winter Conference on Applications of Computer Vision (WACV)},
+  year      = {2024}
+}"""  # noqa: E501
+
+
+def model_card(config: Mapping[str, Any], *, repo_id: str | None = None, fitted: bool = False) -> str:
+    """README.md for a model: front matter that the Hub reads, then text that people read.
+
+    Args:
+        config: config.json. Of ``provenance`` the card shows ``license``, ``base_model``, ``data`` (names, or
+            dicts with ``name`` and optionally ``id``, ``license``, ``count``), ``recipe``, ``code_version`` and
+            ``scores`` (dicts with ``dataset``, ``metric``, ``value`` and optionally ``split``, ``labels``).
+        repo_id: where the model will be, for the example; otherwise the folder's own name.
+        fitted: whether it holds calibration.safetensors and so predicts MOS.
+
+    Returns:
+        Markdown with front matter.
+    """
+    provenance = config.get("provenance") or {}
+    name = repo_id.split("/")[-1] if repo_id else str(config.get("name", LIBRARY))
+    scores = _scores(provenance)
+    sections = [
+        _front_matter(config, name, scores),
+        f"# {name}",
+        _summary(config, fitted),
+        "## Use\n\n" + _example(repo_id or str(config.get("name", ".")), fitted),
+        "## What it is\n\n" + _description(config),
+        "## How it was made\n\n" + _making(provenance),
+        "## Measured\n\n" + _measured(scores),
+        "## Where not to trust this model\n\n" + "\n".join(f"- {limit}" for limit in LIMITS),
+        f"## Citation\n\n```bibtex\n{CITATION}\n```",
+    ]
+    return "\n\n".join(sections) + "\n"
+
+
+def _front_matter(config: Mapping[str, Any], name: str, scores: Sequence[Mapping[str, Any]]) -> str:
+    provenance = config.get("provenance") or {}
+    matter: dict[str, Any] = {
+        "library_name": LIBRARY,
+        "license": str(provenance.get("license", "mit")).lower(),
+        "pipeline_tag": PIPELINE,
+        "tags": list(TAGS),
+    }
+    if base := _as_list(provenance.get("base_model")):
+        matter["base_model"] = base
+    # The Hub accepts its own data set names only; others are named in the text.
+    if datasets := [entry["id"] for entry in _data(provenance) if entry.get("id")]:
+        matter["datasets"] = datasets
+    matter["metrics"] = sorted({METRICS[score["metric"]][0] for score in scores}) or ["spearman", "pearson"]
+    if scores:
+        matter["model-index"] = [{"name": name, "results": [_result(score) for score in scores]}]
+    # JSON is YAML, and quotes everything that YAML would read as something else.
+    lines = [f"{key}: {json.dumps(value, ensure_ascii=False)}" for key, value in matter.items()]
+    return "\n".join(["---", *lines, "---"])
+
+
+def _result(score: Mapping[str, Any]) -> dict[str, Any]:
+    kind, title = METRICS[score["metric"]]
+    dataset: dict[str, Any] = {"name": str(score["dataset"]), "type": score.get("id") or _slug(str(score["dataset"]))}
+    if score.get("split"):
+        dataset["split"] = str(score["split"])
+    return {
+        "task": {"type": PIPELINE, "name": "No-reference image quality assessment"},
+        "dataset": dataset,
+        "metrics": [{"type": kind, "name": f"{title}, {_setting(score)}", "value": float(score["value"])}],
+    }
+
+
+def _summary(config: Mapping[str, Any], fitted: bool) -> str:
+    text = (
+        "No-reference image quality assessment: how good a photograph looks, with no perfect copy to compare it with. "
+        "The score Q lies in (0, 1.5); higher is better. Needs no labels."
+    )
+    if fitted:
+        return (
+            text
+            + " This copy was also fitted to labelled images: it predicts their mean opinion score, with an interval."
+        )
+    return text
+
+
+def _example(where: str, fitted: bool) -> str:
+    lines = ["from grepq_iqa import GRepQ", "", f'model = GRepQ.from_pretrained("{where}")']
+    lines.append('model.predict("photo.jpg")' if fitted else 'float(model.score("photo.jpg"))')
+    code = "\n".join(lines)
+    command = f"grepq {'predict' if fitted else 'score'} photo.jpg --model {where}"
+    return f"```python\n{code}\n```\n\n```sh\npip install grepq-iqa\n{command}\n```"
+
+
+def _description(config: Mapping[str, Any]) -> str:
+    low, high = config.get("low_level") or {}, config.get("high_level") or {}
+    side = config.get("max_side")
+    rows = [
+        ("Low level", f"{low.get('architecture', 'unknown')}, patches of {low.get('patch', 96)} pixels"),
+        ("High level", f"{high.get('architecture', 'unknown')} {high.get('model', '')}".strip()),
+        ("Longest side", f"shrunk to {side} pixels" if side else "native size"),
+    ]
+    text = (
+        "Two encoders, as in GRepQ (Srinath et al., WACV 2024): a low-level one whose patch statistics are compared "
+        "with those of pristine photographs, and a high-level one whose embedding is compared with two sentences, one "
+        "for a good and one for a bad photograph.\n\n"
+    )
+    return text + _table(("", ""), rows)
+
+
+def _making(provenance: Mapping[str, Any]) -> str:
+    rows = [
+        ("Recipe", str(provenance.get("recipe", "not recorded"))),
+        ("Code version", str(provenance.get("code_version", "not recorded"))),
+        ("Starts from", ", ".join(_as_list(provenance.get("base_model"))) or "random weights"),
+    ]
+    for entry in _data(provenance):
+        extra = [f"{entry['count']} images" if entry.get("count") else "", str(entry.get("license") or "")]
+        rows.append(("Data", ", ".join(part for part in [str(entry["name"]), *extra] if part)))
+    return _table(("", ""), rows)
+
+
+def _measured(scores: Sequence[Mapping[str, Any]]) -> str:
+    if not scores:
+        return "Nothing has been measured for these files; measure on your own pictures with `grepq benchmark`."
+    rows = [
+        (str(score["dataset"]), METRICS[score["metric"]][1], _setting(score), f"{float(score['value']):.3f}")
+        for score in scores
+    ]
+    return _table(("Data set", "Metric", "Setting", "Value"), rows)
+
+
+def _setting(score: Mapping[str, Any]) -> str:
+    labels = score.get("labels")
+    return f"{labels} labels" if labels else "zero-shot"
+
+
+def _scores(provenance: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    scores = provenance.get("scores") or []
+    return [score for score in scores if isinstance(score, Mapping) and score.get("metric") in METRICS]
+
+
+def _data(provenance: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    entries = provenance.get("data") or []
+    if isinstance(entries, (str, Mapping)):
+        entries = [entries]
+    return [entry if isinstance(entry, Mapping) else {"name": str(entry)} for entry in entries]
+
+
+def _as_list(value: Any) -> list[str]:
+    return [] if value is None else [value] if isinstance(value, str) else [str(item) for item in value]
+
+
+def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(
+        "| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in row) + " |" for row in lines
+    )
+
+
+def _slug(text: str) -> str:
+    return "".join(character if character.isalnum() else "-" for character in text.lower()).strip("-") or "dataset"

@@ -1,0 +1,81 @@
+"""Zero-shot quality: Q_L, Q_H and their sum, as pure functions of features (METHOD section 2).
+
+Srinath et al., GRepQ, WACV 2024, section 3.3. Higher is better everywhere.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[np.float64]
+
+LOGIT_SCALE = 10.0
+DISTANCE_SCALE = 100.0
+RIDGE = 1e-3
+
+
+class Moments:
+    """Mean and unbiased covariance of vectors that arrive in chunks, in float64, without keeping the vectors.
+
+    Chan, Golub and LeVeque, "Updating formulae and a pairwise algorithm for computing sample variances", 1979.
+    """
+
+    def __init__(self, dim: int) -> None:
+        self.count = 0
+        self.mean: Array = np.zeros(dim)
+        self._scatter: Array = np.zeros((dim, dim))
+
+    def update(self, vectors: NDArray) -> Moments:
+        """Take in ``(n, dim)`` vectors; returns self."""
+        vectors = np.asarray(vectors, dtype=np.float64)
+        if not len(vectors):
+            return self
+        mean = vectors.mean(0)
+        centred = vectors - mean
+        step = mean - self.mean
+        total = self.count + len(vectors)
+        self._scatter += centred.T @ centred + np.outer(step, step) * (self.count * len(vectors) / total)
+        self.mean = self.mean + step * (len(vectors) / total)
+        self.count = total
+        return self
+
+    @property
+    def covariance(self) -> Array:
+        """``(dim, dim)``; zero while there are fewer than two vectors, for which the estimate does not exist."""
+        if self.count < 2:
+            return np.zeros_like(self._scatter)
+        return self._scatter / (self.count - 1)
+
+
+def distance_to_pristine(mean: Array, covariance: Array, pristine_mean: Array, pristine_covariance: Array) -> float:
+    """``sqrt((mu_p - mu_t)^T ((S_p + S_t) / 2 + 0.001 I)^-1 (mu_p - mu_t))``, at least 0 (NIQE's distance)."""
+    difference = np.asarray(pristine_mean, np.float64) - mean
+    pooled = (np.asarray(pristine_covariance, np.float64) + covariance) / 2 + RIDGE * np.eye(len(difference))
+    return float(np.sqrt(max(0.0, difference @ np.linalg.solve(pooled, difference))))
+
+
+def low_level_quality(distance: float, scale: float = DISTANCE_SCALE) -> float:
+    """``Q_L = 1 - sigma(distance / scale)``, in (0, 0.5]; the paper's scale is 100."""
+    return float(_sigmoid(-distance / scale))
+
+
+def high_level_quality(embedding: NDArray, good: NDArray, bad: NDArray, scale: float = LOGIT_SCALE) -> float:
+    """``Q_H = sigma(scale * (cos(f, t_good) - cos(f, t_bad)))``, in (0, 1); the paper's scale is 10.
+
+    An embedding of zero length has no direction and scores 0.5.
+    """
+    difference = cosine(embedding, good) - cosine(embedding, bad)
+    return float(_sigmoid(scale * difference))
+
+
+def cosine(a: NDArray, b: NDArray) -> float:
+    """Cosine similarity of two vectors, 0 where one has no length."""
+    a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
+    length = np.linalg.norm(a) * np.linalg.norm(b)
+    return float(a @ b / length) if length > 0 else 0.0
+
+
+def _sigmoid(x: float) -> float:
+    # both branches avoid the overflow of exp at large arguments
+    return 1 / (1 + np.exp(-x)) if x >= 0 else np.exp(x) / (1 + np.exp(x))
