@@ -40,8 +40,8 @@ class Result:
 def expand(paths: Iterable[str | os.PathLike[str]], stdin: TextIO | None = None) -> Iterator[Path]:
     """Files named by ``paths``, lazily and in a stable order.
 
-    A folder stands for the images below it (by extension, sorted, hidden files left out), a pattern such as ``*.jpg`` or
-    ``**/*.png`` for its matches, ``-`` for one path a line on stdin. What does not exist is passed on, so that it
+    A folder stands for the images below it (by extension, sorted, hidden files left out), a pattern such as ``*.jpg``
+    or ``**/*.png`` for its matches, ``-`` for one path a line on stdin. What does not exist is passed on, so that it
     gets a row of its own.
     """
     for given in paths:
@@ -55,7 +55,7 @@ def expand(paths: Iterable[str | os.PathLike[str]], stdin: TextIO | None = None)
         if path.is_dir():
             yield from _images_below(path)
         elif glob.has_magic(text) and not path.exists():
-            matches = sorted(glob.iglob(text, recursive=True))
+            matches = sorted(glob.iglob(text, recursive=True))  # noqa: PTH207 - patterns may be absolute
             for match in matches:
                 yield from expand([match]) if Path(match).is_dir() else [Path(match)]
             if not matches:
@@ -118,5 +118,3 @@ def _images_below(folder: Path) -> Iterator[Path]:
             yield from _images_below(Path(entry.path))
         elif Path(entry.name).suffix.lower() in EXTENSIONS:
             yield Path(entry.path)
-
-

@@ -122,12 +122,12 @@ class MOSRegressor(RegressorMixin, BaseEstimator):
             LabelsError: fewer than 3 labels, labels that are all equal or not finite, or not one for each row.
             ValueError: features that are not finite, or settings that do not fit them.
         """
-        X = validate_data(self, X, dtype=np.float64)
-        mos = _checked_mos(y, len(X))
+        rows: Array = validate_data(self, X, dtype=np.float64)
+        mos = _checked_mos(y, len(rows))
         alphas = _checked_alphas(self.alphas)
-        self.mean_, self.scale_ = feature_statistics(X, self.feature_mean, self.feature_scale)
+        self.mean_, self.scale_ = feature_statistics(rows, self.feature_mean, self.feature_scale)
 
-        Z = self._standardise(X)
+        Z = self._standardise(rows)
         self.center_ = Z.mean(axis=0)
         Z -= self.center_
         centred_mos = mos - mos.mean()
@@ -167,7 +167,7 @@ class MOSRegressor(RegressorMixin, BaseEstimator):
             raise UsageError(f"confidence must be at least 0.5 and below 1, got {confidence}")
         Z = self._standardised_input(X)
         n = len(self.loo_residuals_)
-        # Rank of the order statistic, by Barber et al. 2021, equation 1.4; rounding guards 0.9 * 10 against 9.000000001.
+        # Rank of the order statistic (Barber et al. 2021, equation 1.4); rounded so that 0.9 * 10 is 9, not a bit more.
         rank = int(np.ceil(round(confidence * (n + 1), 9)))
         if rank > n:
             return np.full(len(Z), -np.inf), np.full(len(Z), np.inf)
@@ -256,7 +256,7 @@ def _decompose(Z: Array) -> _Spectrum:
     n, d = Z.shape
     if n <= d:
         gram = Z @ Z.T
-        # Centring makes the ones an eigenvector with eigenvalue 0; raised above all others it comes last, to be dropped.
+        # Centring makes the ones an eigenvector of eigenvalue 0; raised above all others it comes last, to be dropped.
         gram += (2 * np.trace(gram) + 1) / n
         values, vectors = np.linalg.eigh(gram)
         return _Spectrum(vectors[:, :-1], values[:-1].clip(min=0), complete=True)
@@ -268,8 +268,8 @@ def _decompose(Z: Array) -> _Spectrum:
 def _loo_residuals(spectrum: _Spectrum, centred_mos: Array, alphas: Array) -> Array:
     """Exact leave-one-out residuals ``(len(alphas), n)``, the intercept refitted each time.
 
-    Residual and ``1 - H_ii`` are both sums over the spectrum of ``alpha / (value + alpha)``, so their quotient keeps its
-    digits where ``H_ii`` comes near 1.
+    Residual and ``1 - H_ii`` are both sums over the spectrum of ``alpha / (value + alpha)``, so their quotient keeps
+    its digits where ``H_ii`` comes near 1.
     """
     U, values, complete = spectrum
     n = len(centred_mos)
@@ -325,7 +325,7 @@ def _checked_state(state: Mapping[str, Any], name: str) -> dict[str, Array]:
     def refuse(problem: str) -> WeightsError:
         return WeightsError(f"{name}: calibration {problem}", name, hint="fit the model again")
 
-    n, d = np.shape(state.get("influence", np.empty((0, 0))))[:2] or (0, 0)
+    n, d = np.size(state.get("loo_residuals", ())), np.size(state.get("coef", ()))
     shapes = {
         "alpha": (1,),
         "center": (d,),

@@ -11,7 +11,7 @@ import io
 import os
 import threading
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any, TypeAlias
@@ -30,8 +30,31 @@ MAX_PIXELS = 178_956_970
 """Larger pictures are refused before they are decoded; the limit at which Pillow itself suspects a bomb."""
 
 EXTENSIONS = frozenset(
-    ".avif .bmp .dib .gif .heic .heif .ico .j2k .jfif .jp2 .jpe .jpeg .jpg .jpx .pbm .pgm .png .pnm .ppm .tga .tif .tiff "
-    ".webp".split()
+    [
+        ".avif",
+        ".bmp",
+        ".dib",
+        ".gif",
+        ".heic",
+        ".heif",
+        ".ico",
+        ".j2k",
+        ".jfif",
+        ".jp2",
+        ".jpe",
+        ".jpeg",
+        ".jpg",
+        ".jpx",
+        ".pbm",
+        ".pgm",
+        ".png",
+        ".pnm",
+        ".ppm",
+        ".tga",
+        ".tif",
+        ".tiff",
+        ".webp",
+    ]
 )
 """What a folder is searched for, in lower case. A file that is named directly may have any name."""
 
@@ -92,9 +115,8 @@ def split_batch(images: Any) -> tuple[list[Any], bool]:
         raise ImageError("<ndarray>", "has four axes", "pass list(array) of (H, W, C) images")
     if isinstance(images, Sequence) and not isinstance(images, (str, bytes, bytearray, memoryview)):
         return list(images), False
-    if hasattr(images, "__iter__") and not hasattr(images, "read") and not hasattr(images, "__array__"):
-        if not isinstance(images, (str, bytes, bytearray, memoryview, os.PathLike, Image.Image)):
-            return list(images), False
+    if isinstance(images, Iterator) and not hasattr(images, "read"):
+        return list(images), False
     return [images], True
 
 
@@ -248,7 +270,7 @@ def _from_array(array: np.ndarray, name: str) -> Tensor:
     scale = {"b": 1.0, "u": float(np.iinfo(array.dtype).max) if array.dtype.kind == "u" else 0.0, "f": 1.0}.get(
         array.dtype.kind
     )
-    if scale is None or array.dtype.itemsize > 2 and array.dtype.kind == "u":
+    if scale is None or (array.dtype.itemsize > 2 and array.dtype.kind == "u"):
         raise ImageError(name, f"cannot tell the range of {array.dtype}", "use uint8, uint16, or floats in 0..1")
     values = np.ascontiguousarray(array).astype(np.float32)
     return _finish(torch.from_numpy(values).permute(2, 0, 1) / scale, name)

@@ -115,7 +115,7 @@ def hash_encoders(config: Mapping[str, Any], *groups: Mapping[str, Tensor]) -> s
     for tensors in groups:
         for key, tensor in sorted(tensors.items()):
             digest.update(f"{key} {tensor.dtype} {tuple(tensor.shape)}".encode())
-            digest.update(tensor.contiguous().flatten().view(torch.uint8).numpy())
+            digest.update(tensor.contiguous().flatten().view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 

@@ -62,7 +62,7 @@ class GRepQ:
         self._files = dict(files)
         self._parts = parts
         for encoder in (parts.low_level, parts.high_level):
-            encoder.to(self.device, memory_format=torch.channels_last)
+            encoder.to(self.device).to(memory_format=torch.channels_last)
         low = parts.config["low_level"]
         self._patch, self._stride = low.get("patch", 96), low.get("stride", 48)
         self._dense = low.get("evaluation", "exact") == "dense"
@@ -91,7 +91,7 @@ class GRepQ:
             name: None is the bundled model, which needs no network.
             revision: branch, tag or commit of a Hub repository.
             device: "auto", "cpu", "cuda" or "mps".
-            dtype: "auto", "float32", "bfloat16" or "float16"; auto takes bfloat16 where the device computes it natively.
+            dtype: "auto", "float32", "bfloat16" or "float16"; auto is bfloat16 where the device computes it natively.
             cache_dir: where downloads go; by default where huggingface_hub keeps them.
             local_files_only: never ask the network.
             token: for private repositories; by default the one that ``hf auth login`` saved.
@@ -103,9 +103,7 @@ class GRepQ:
         """
         from grepq_iqa.weights import resolve
 
-        resolved = resolve(
-            name, revision=revision, cache_dir=cache_dir, local_files_only=local_files_only, token=token
-        )
+        resolved = resolve(name, revision=revision, cache_dir=cache_dir, local_files_only=local_files_only, token=token)
         model = cls(
             load_parts(resolved.name, resolved.files),
             resolved.files,
@@ -186,7 +184,9 @@ class GRepQ:
             ImageError: an image cannot be used.
         """
         if not hasattr(self, "regressor_"):
-            raise NotFittedError(f"model {self.name!r} has seen no labels: call fit(images, mos), or load a fitted model")
+            raise NotFittedError(
+                f"model {self.name!r} has seen no labels: call fit(images, mos), or load a fitted model"
+            )
         if not 0 < confidence < 1:
             raise UsageError(f"confidence must be between 0 and 1, got {confidence}")
         single = False

@@ -30,7 +30,7 @@ Method = Literal["i-optimal", "d-optimal", "k-centre", "random"]
 # Score parts that the steps take turns through.
 BINS = 5
 # Ridge penalty of the two optimal designs, as a share of the mean squared length of a feature row.
-PENALTY = 0.3
+PENALTY = 0.1
 # The Gram matrix of more images than this would not fit a small machine (128 MiB of float64); more are thinned out.
 MAX_CANDIDATES = 4000
 
@@ -67,7 +67,7 @@ def select(
     if method not in get_args(Method):
         raise UsageError(f"method must be one of {', '.join(get_args(Method))}, got {method!r}")
     known = np.unique(np.asarray(labelled, dtype=np.intp))
-    if len(known) and not (0 <= known[0] and known[-1] < len(X)):
+    if len(known) and not (known[0] >= 0 and known[-1] < len(X)):
         raise UsageError(f"labelled holds indices outside 0 to {len(X) - 1}")
     if not 1 <= n <= len(X) - len(known):
         raise UsageError(f"cannot select {n} of {len(X) - len(known)} images that have no label")

@@ -1,7 +1,9 @@
 """How good a fit on few labels is, said by the labels themselves: cross-validation, learning curve, worst images.
 
 Every figure comes from predictions for images that the model which made them did not see. SRCC and PLCC are the rank
-and the linear correlation with the labels, RMSE the root mean squared error in units of the labels.
+and the linear correlation with the labels, RMSE the root mean squared error in units of the labels. A fold whose own
+labels are high leaves low ones to fit on: that alone would turn the pooled predictions of a model that knows nothing
+against the labels. Correlations are therefore taken of each prediction less the mean label of its training part.
 
 Example:
     >>> from grepq_iqa.calibration import MOSRegressor
@@ -99,6 +101,8 @@ def cross_validate(
 ) -> CrossValidation:
     """Repeated k-fold cross-validation, everything (penalty included) fitted anew in every fold.
 
+    Where the labels that a fold leaves are all equal, they are the prediction, without an interval.
+
     Args:
         regressor: unfitted `MOSRegressor`, or anything with its ``fit``, ``predict`` and ``predict_interval``.
         features: ``(n, d)``.
@@ -109,17 +113,21 @@ def cross_validate(
         seed: of the divisions.
 
     Raises:
-        LabelsError: fewer than 6 labels, or a fold whose training labels are all equal.
+        LabelsError: fewer than 6 labels, or one that is missing.
     """
     X, y = _checked(features, mos)
-    predicted, low, high = (np.empty((repeats, len(y))) for _ in range(3))
+    predicted, low, high, centre = (np.empty((repeats, len(y))) for _ in range(4))
     for repeat, (train, test) in _splits(len(y), folds, repeats, seed):
+        centre[repeat, test] = y[train].mean()
+        if np.ptp(y[train]) == 0:
+            predicted[repeat, test], low[repeat, test], high[repeat, test] = y[train[0]], -np.inf, np.inf
+            continue
         fitted = clone(regressor).fit(X[train], y[train])
         predicted[repeat, test] = fitted.predict(X[test])
         low[repeat, test], high[repeat, test] = fitted.predict_interval(X[test], confidence)
     return CrossValidation(
-        srcc=_estimate(_srcc, predicted, y, seed),
-        plcc=_estimate(_plcc, predicted, y, seed),
+        srcc=_estimate(_srcc, predicted - centre, y, seed),
+        plcc=_estimate(_plcc, predicted - centre, y, seed),
         rmse=_estimate(_rmse, predicted, y, seed),
         predicted=predicted.mean(axis=0),
         low=low.mean(axis=0),
@@ -169,11 +177,12 @@ def learning_curve(
         drawn = rng.permutation(train)
         for k, count in enumerate(counts):
             some = drawn[:count]
-            # A few labels drawn from a coarse scale may all be equal; their mean is then all that can be predicted.
+            # A few labels drawn from a coarse scale may all be equal, and teach nothing.
             if np.ptp(y[some]) == 0:
-                predicted[k, repeat, test] = y[some[0]]
+                predicted[k, repeat, test] = 0
             else:
-                predicted[k, repeat, test] = clone(regressor).fit(X[some], y[some]).predict(X[test])
+                fitted = clone(regressor).fit(X[some], y[some])
+                predicted[k, repeat, test] = fitted.predict(X[test]) - y[some].mean()
     values = np.array([_srcc(rows, y) for rows in predicted])
     return LearningCurve(
         labels=counts,

@@ -52,7 +52,7 @@ def distance_to_pristine(mean: Array, covariance: Array, pristine_mean: Array, p
     """``sqrt((mu_p - mu_t)^T ((S_p + S_t) / 2 + 0.001 I)^-1 (mu_p - mu_t))``, at least 0 (NIQE's distance)."""
     difference = np.asarray(pristine_mean, np.float64) - mean
     pooled = (np.asarray(pristine_covariance, np.float64) + covariance) / 2 + RIDGE * np.eye(len(difference))
-    return float(np.sqrt(max(0.0, difference @ np.linalg.solve(pooled, difference))))
+    return float(max(0.0, float(difference @ np.linalg.solve(pooled, difference)))) ** 0.5
 
 
 def low_level_quality(distance: float, scale: float = DISTANCE_SCALE) -> float:

@@ -6,7 +6,6 @@ import importlib
 import sys
 from typing import Annotated, Any
 
-
 import typer
 from typer.core import TyperCommand, TyperGroup
 
@@ -26,10 +25,10 @@ COMMANDS = {
 class LazyGroup(TyperGroup):
     """Imports a command's module only when the command is used; listing needs no more than the table above."""
 
-    def list_commands(self, ctx: typer.Context) -> list[str]:
+    def list_commands(self, ctx: Any) -> list[str]:
         return list(COMMANDS)
 
-    def get_command(self, ctx: typer.Context, cmd_name: str) -> Any:
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
         if cmd_name not in COMMANDS:
             return None
         target, help_text = COMMANDS[cmd_name]

@@ -7,7 +7,7 @@ import io
 import json
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -59,7 +59,7 @@ def score(
         for result in track(stream(grepq, _skip(expand(paths), done)), "scoring"):
             seen += 1
             failed += result.error is not None
-            row = {"path": result.path, "error": result.error, "warnings": []}
+            row: dict[str, Any] = {"path": result.path, "error": result.error, "warnings": []}
             if result.score is not None:
                 row |= {
                     "score": result.score.value,

@@ -132,7 +132,7 @@ class PooledTimmTower(nn.Module):
         import timm
 
         try:
-            backbone = timm.create_model(name, pretrained=False, num_classes=0)
+            backbone: Any = timm.create_model(name, pretrained=False, num_classes=0)
             self.stem = nn.Sequential(backbone.conv_stem, backbone.bn1)
             self.stages = nn.ModuleList(backbone.blocks[: max(layers) + 1])
         except (RuntimeError, AttributeError) as error:

@@ -244,7 +244,7 @@ def _to_pil(x: Picture) -> Image.Image:
 
 
 def _from_pil(image: Image.Image) -> Picture:
-    return np.asarray(image, dtype=np.float32) / 255
+    return np.asarray(image, dtype=np.float32) / np.float32(255)
 
 
 def _through_file(x: Picture, format: str, **options: object) -> Picture:

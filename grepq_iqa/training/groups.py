@@ -56,7 +56,8 @@ class QualityGroups(Dataset[dict[str, Tensor]]):
         return versions
 
     def _view(self, versions: Tensor, rng: np.random.Generator) -> Tensor:
-        corners = fragment_positions(*versions.shape[-2:], self.recipe.grid, self.recipe.cell, rng)
+        height, width = versions.shape[-2:]
+        corners = fragment_positions(height, width, self.recipe.grid, self.recipe.cell, rng)
         return take_fragments(versions, corners, self.recipe.cell)
 
     def _photograph_of(self, index: int) -> int:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import shutil
 import time
 from collections.abc import Callable
@@ -65,13 +64,14 @@ def run(
     accelerator = Accelerator(mixed_precision=settings.mixed_precision)
     settings.out.mkdir(parents=True, exist_ok=True)
     done = 0
-    if resume and (settings.out / "checkpoint" / "step.json").exists():
-        done = json.loads((settings.out / "checkpoint" / "step.json").read_text())["step"]
+    checkpoint = last_checkpoint(settings.out) if resume else None
+    if checkpoint:
+        done = json.loads((checkpoint / "step.json").read_text())["step"]
     left = Subset(data, range(done * settings.batch_size, settings.steps * settings.batch_size))
     loader = DataLoader(left, settings.batch_size, num_workers=settings.workers, persistent_workers=False)
     model, optimiser, schedule, loader = accelerator.prepare(model, optimiser, schedule, loader)
-    if done:
-        accelerator.load_state(str(settings.out / "checkpoint"))
+    if checkpoint:
+        accelerator.load_state(str(checkpoint))
     metrics = _Metrics(settings.out, done, enabled=accelerator.is_main_process)
     model.train()
     for step, batch in enumerate(loader, start=done + 1):
@@ -106,6 +106,12 @@ def warmup_cosine(
     return torch.optim.lr_scheduler.LambdaLR(optimiser, factor)
 
 
+def last_checkpoint(out: Path) -> Path | None:
+    """The newest whole checkpoint in ``out``; the old one where a kill fell between the two moves of a save."""
+    folders = (out / name for name in ("checkpoint", "checkpoint.old"))
+    return next((folder for folder in folders if (folder / "step.json").exists()), None)
+
+
 def _save(accelerator: Accelerator, out: Path, step: int) -> None:
     """Write the checkpoint beside the old one, then swap; a kill between the two moves leaves the old one findable."""
     accelerator.wait_for_everyone()
@@ -115,8 +121,8 @@ def _save(accelerator: Accelerator, out: Path, step: int) -> None:
         (fresh / "step.json").write_text(json.dumps({"step": step}))
         shutil.rmtree(old, ignore_errors=True)
         if current.exists():
-            os.replace(current, old)
-        os.replace(fresh, current)
+            current.replace(old)
+        fresh.replace(current)
         shutil.rmtree(old, ignore_errors=True)
 
 

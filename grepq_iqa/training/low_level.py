@@ -29,9 +29,7 @@ def train_low_level(
     torch.manual_seed(recipe.seed)
     encoder = LowLevelEncoder().to(memory_format=torch.channels_last)
     steps = recipe.steps or recipe.epochs * math.ceil(len(photographs) / recipe.batch_groups)
-    optimiser = torch.optim.AdamW(
-        encoder.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay
-    )
+    optimiser = torch.optim.AdamW(encoder.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
     final_ratio = recipe.final_learning_rate / recipe.learning_rate
     schedule = warmup_cosine(optimiser, steps, recipe.warmup_steps, final_ratio)
     criterion = QualityContrastiveLoss(recipe.temperature)

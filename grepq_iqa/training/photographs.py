@@ -13,4 +13,4 @@ from grepq_iqa.training.distortions import Picture
 def read_photograph(path: Path) -> Picture:
     """A photograph that ``prepare`` has checked, as float32 ``(H, W, 3)`` in [0, 1]."""
     with Image.open(path) as image:
-        return np.asarray(image.convert("RGB"), dtype=np.float32) / 255
+        return np.asarray(image.convert("RGB"), dtype=np.float32) / np.float32(255)

@@ -49,7 +49,7 @@ class LowLevelRecipe:
 
 
 def load_recipe(name: str, section: str, kind: type[T], **overrides: Any) -> T:
-    """The ``section`` of recipe ``name`` (a bundled name or a TOML file) as ``kind``; overrides that are None are ignored.
+    """The ``section`` of recipe ``name`` (a bundled name or a TOML file) as ``kind``; an override of None is ignored.
 
     Raises:
         UsageError: no such recipe, no such section, or a key that is missing or unknown.

@@ -28,7 +28,9 @@ def extreme_groups(quality: Tensor, size: int) -> tuple[Tensor, Tensor]:
         ValueError: the batch is too small for two groups, or a group would have no pair.
     """
     if size < 2 or 2 * size > len(quality):
-        raise ValueError(f"two groups of {size} need a batch of at least {2 * size} and a size of 2, got {len(quality)}")
+        raise ValueError(
+            f"two groups of {size} need a batch of at least {2 * size} and a size of 2, got {len(quality)}"
+        )
     order = quality.detach().argsort(descending=True)
     return order[:size], order[-size:]
 

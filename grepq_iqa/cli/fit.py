@@ -1,0 +1,141 @@
+"""``grepq fit``: learn a scale from labelled images, and say how well."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from grepq_iqa.cli.caching import CacheFolder, NoCache, open_cache
+from grepq_iqa.cli.options import Device, Dtype, ModelName
+from grepq_iqa.cli.progress import track
+from grepq_iqa.errors import LabelsError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from grepq_iqa.feature_cache import FeatureCache
+    from grepq_iqa.labels import Labels
+    from grepq_iqa.model import GRepQ
+
+
+def fit(
+    csv: Annotated[Path, typer.Option("--csv", help="Table of images and scores; its first line names the columns.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Folder to write the fitted model to.")],
+    model: ModelName = None,
+    image_column: Annotated[
+        str | None, typer.Option(help="Column of image paths. [default: path, image, file, filename, ...]")
+    ] = None,
+    mos_column: Annotated[
+        str | None, typer.Option(help="Column of scores. [default: mos, score, rating, dmos, ...]")
+    ] = None,
+    images: Annotated[
+        Path | None, typer.Option(help="Folder that relative paths start from. [default: that of the table]")
+    ] = None,
+    lower_is_better: Annotated[
+        bool, typer.Option("--lower-is-better", help="Scores measure damage, as DMOS does; predictions will too.")
+    ] = False,
+    skip_bad_rows: Annotated[
+        bool, typer.Option("--skip-bad-rows", help="Leave out rows without a usable image or score.")
+    ] = False,
+    cache: CacheFolder = None,
+    no_cache: NoCache = False,
+    plot: Annotated[
+        Path | None, typer.Option(help="Draw predicted against given scores and the learning curve to this file.")
+    ] = None,
+    confidence: Annotated[float, typer.Option(min=0.5, max=0.999, help="Of the intervals in the report.")] = 0.9,
+    as_json: Annotated[bool, typer.Option("--json", help="Report as one JSON object.")] = False,
+    seed: Annotated[int, typer.Option(min=0, help="Of the divisions for cross-validation.")] = 0,
+    device: Device = "auto",
+    dtype: Dtype = "auto",
+) -> None:
+    """Learn your own scale from a table of labelled images; fifty are a good start.
+
+    Paths in the table are relative to it. Reported: cross-validated SRCC, PLCC and RMSE, what more labels would bring,
+    and the images predicted worst, which are worth a second look at their labels.
+
+    Examples:
+
+      grepq fit --csv labels.csv -o my-model
+
+      grepq fit --csv dmos.csv -o my-model --lower-is-better --plot fit.png
+
+      grepq fit --csv labels.csv -o my-model --image-column picture --mos-column "mean vote"
+    """
+    from grepq_iqa.labels import read_labels
+
+    labels = read_labels(
+        csv,
+        image_column=image_column,
+        mos_column=mos_column,
+        images=images,
+        lower_is_better=lower_is_better,
+        skip_bad_rows=skip_bad_rows,
+    )
+    _say_skipped(labels.skipped)
+    if plot is not None:
+        from grepq_iqa.fit_plot import plot_fit, require_matplotlib
+
+        require_matplotlib()
+
+    from grepq_iqa.fit_report import report_fit
+    from grepq_iqa.model import GRepQ
+
+    grepq = GRepQ.from_pretrained(model, device=device, dtype=dtype)
+    labels, features, scores = _analyse(grepq, labels, open_cache(grepq, cache, no_cache), csv, skip_bad_rows)
+    grepq.fit(features, labels.mos)
+    grepq.save_pretrained(output)
+
+    report = report_fit(grepq.regressor_, features, labels, scores, confidence=confidence, seed=seed)
+    typer.echo(json.dumps(report.as_dict(), indent=2) if as_json else report.as_text(), nl=as_json)
+    if report.opposed:
+        typer.echo(
+            f"grepq: images that look good have {'high' if lower_is_better else 'low'} scores here; if that is what "
+            f"they mean, fit again {'without' if lower_is_better else 'with'} --lower-is-better",
+            err=True,
+        )
+    if plot is not None and report.validation is not None:
+        plot_fit(plot, labels.mos, report.validation, report.curve, mos_name=labels.mos_column)
+    typer.echo(f"fitted model: {output}", err=True)
+
+
+def _analyse(
+    model: GRepQ, labels: Labels, cache: FeatureCache | None, table: Path, skip_bad_rows: bool
+) -> tuple[Labels, NDArray, list[float]]:
+    """The labels that can be used, with their images' features ``(n, d)`` and zero-shot scores."""
+    import dataclasses
+
+    import numpy as np
+
+    from grepq_iqa.feature_cache import stream_cached
+
+    rows, scores, kept, problems = [], [], [], []
+    results = track(stream_cached(model, labels.paths, cache), "features", total=len(labels))
+    for i, result in enumerate(results):
+        if result.score is None or result.features is None:
+            problems.append(f"line {labels.lines[i]}: {labels.paths[i]}: {result.error}")
+        else:
+            rows.append(result.features)
+            scores.append(result.score.value)
+            kept.append(i)
+    if problems and not skip_bad_rows:
+        message = f"{table}: {len(problems)} of {len(labels)} images cannot be used"
+        raise LabelsError(message, str(table), tuple(problems))
+    _say_skipped(problems)
+    if not kept:
+        raise LabelsError(f"{table}: no image can be used", str(table), tuple(problems))
+    usable = dataclasses.replace(
+        labels,
+        paths=tuple(labels.paths[i] for i in kept),
+        mos=labels.mos[kept],
+        lines=tuple(labels.lines[i] for i in kept),
+        skipped=(*labels.skipped, *problems),
+    )
+    return usable, np.stack(rows), scores
+
+
+def _say_skipped(problems: list[str] | tuple[str, ...]) -> None:
+    for problem in problems:
+        typer.echo(f"grepq: left out {problem}", err=True)

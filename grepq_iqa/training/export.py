@@ -1,0 +1,146 @@
+"""Trained encoders -> a model directory: fp16 weights, pristine moments, scales, quantiles, provenance."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors.numpy import save_file as save_arrays
+from safetensors.torch import load_file, save_file
+from scipy.optimize import brentq
+from scipy.special import expit, logit
+from torch import Tensor, nn
+
+from grepq_iqa._version import __version__
+from grepq_iqa.encoders.high_level import HighLevelEncoder
+from grepq_iqa.encoders.low_level import LowLevelEncoder
+from grepq_iqa.training.analysis import Analysis, analyse_photographs
+from grepq_iqa.training.pristine import pristine_moments
+from grepq_iqa.zero_shot import DISTANCE_SCALE, LOGIT_SCALE
+
+QUANTILES = 1001
+
+
+def read_checkpoint(out: Path) -> LowLevelEncoder:
+    """The low-level encoder in the last checkpoint of a training run in ``out``."""
+    encoder = LowLevelEncoder()
+    encoder.load_state_dict(load_file(out / "checkpoint" / "model.safetensors"))
+    return encoder.eval()
+
+
+def export_model(
+    directory: Path,
+    low_level: LowLevelEncoder,
+    high_level: HighLevelEncoder,
+    high_level_config: dict[str, Any],
+    prompts: dict[str, Tensor],
+    pristine: list[Path],
+    ordinary: list[Path],
+    *,
+    name: str,
+    provenance: dict[str, Any],
+    dense: bool,
+    max_side: int | None,
+    on_done: Callable[[int], None] | None = None,
+) -> Analysis:
+    """Write the model directory; returns the analysis of ``ordinary``, on which its tables rest.
+
+    Q_L and Q_H get equal spread over ordinary photographs: the distance scale is the median distance, the logit scale
+    makes the standard deviations equal. The paper's 100 and 10 fit its own encoders only. No human score is used.
+    """
+    directory.mkdir(parents=True, exist_ok=True)
+    save_file(_halved(high_level.tower) | _prompts(prompts), directory / "high_level.safetensors")
+    tensors = _halved(low_level)
+    # what ships is the rounded encoder, so its moments are measured on that
+    low_level.load_state_dict({k.removeprefix("encoder."): v.float() for k, v in tensors.items()}, strict=False)
+    moments = pristine_moments(low_level, pristine, dense=dense)
+    tensors |= {
+        "pristine.mean": _tensor(moments.mean.astype(np.float32)),
+        "pristine.cov": _tensor(moments.covariance.astype(np.float32)),
+    }
+    save_file(tensors, directory / "low_level.safetensors")
+
+    config: dict[str, Any] = {
+        "format": 1,
+        "family": "grepq",
+        "name": name,
+        "low_level": {
+            "architecture": "resnet18",
+            "patch": 96,
+            "stride": 32 if dense else 48,
+            "evaluation": "dense" if dense else "exact",
+            "distance_scale": DISTANCE_SCALE,
+        },
+        "high_level": high_level_config | {"logit_scale": LOGIT_SCALE},
+        "max_side": max_side,
+        "provenance": provenance
+        | {"code_version": __version__, "pristine_tiles": moments.count, "ordinary_photographs": len(ordinary)},
+    }
+    _write_json(directory / "config.json", config)
+    analysis = analyse_photographs(directory, ordinary, on_done=on_done)
+
+    distance_scale, logit_scale, balanced = _balance(analysis)
+    config["low_level"]["distance_scale"], config["high_level"]["logit_scale"] = distance_scale, logit_scale
+    _write_json(directory / "config.json", config)
+    save_arrays(
+        {
+            "mean": analysis.features.mean(0),
+            "scale": np.maximum(analysis.features.std(0), 1e-6),
+            "quantiles": np.quantile(balanced.total, np.linspace(0, 1, QUANTILES)).astype(np.float32),
+        },
+        directory / "features.safetensors",
+    )
+    return balanced
+
+
+def hash_list(photographs: list[Path]) -> str:
+    """SHA-256 over the contents of ``photographs`` in order: says which data made a model."""
+    digest = hashlib.sha256()
+    for path in photographs:
+        digest.update(hashlib.sha256(path.read_bytes()).digest())
+    return digest.hexdigest()
+
+
+def record_measurements(directory: Path, measured: dict[str, Any]) -> None:
+    """Write what evaluation found into config.json."""
+    config = json.loads((directory / "config.json").read_text(encoding="utf-8"))
+    config["provenance"]["measured"] = measured
+    _write_json(directory / "config.json", config)
+
+
+def _balance(analysis: Analysis) -> tuple[float, float, Analysis]:
+    """Scales that give both parts equal spread, rounded to what config.json shows, and the analysis under them."""
+    distance = -DISTANCE_SCALE * logit(analysis.low)
+    difference = logit(analysis.high) / LOGIT_SCALE
+    distance_scale = float(f"{np.median(distance):.3g}")
+    low = expit(-distance / distance_scale)
+
+    def excess(scale: float) -> float:
+        return float(np.std(expit(scale * difference)) - np.std(low))
+
+    logit_scale = float(f"{brentq(excess, 1e-3, 1e3):.3g}") if excess(1e-3) < 0 < excess(1e3) else LOGIT_SCALE
+    return distance_scale, logit_scale, Analysis(low, expit(logit_scale * difference), analysis.features)
+
+
+def _halved(module: nn.Module) -> dict[str, Tensor]:
+    state = {k: v for k, v in module.state_dict().items() if not k.endswith("num_batches_tracked")}
+    return {f"encoder.{key}": value.half().contiguous() for key, value in state.items()}
+
+
+def _prompts(prompts: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {f"prompts.{name}": vector.float().contiguous() for name, vector in prompts.items()}
+
+
+def _tensor(array: NDArray) -> Tensor:
+    import torch
+
+    return torch.from_numpy(np.ascontiguousarray(array))
+
+
+def _write_json(path: Path, value: dict[str, Any]) -> None:
+    path.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -1,0 +1,105 @@
+"""Pooled statistics of a frozen tower over ladders, written in shards, so that a killed run goes on where it was."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from grepq_iqa.encoders.high_level import HighLevelEncoder, PooledTimmTower
+from grepq_iqa.errors import UsageError
+from grepq_iqa.images import load_image
+from grepq_iqa.training.damage import Steps
+from grepq_iqa.training.ladders import make_ladder
+
+SHARD = 50
+
+
+@dataclass(frozen=True)
+class LadderStatistics:
+    """Attributes:
+    pooled: ``(ladders, 8, d)`` float32.
+    steps: of every picture.
+    clean_start: ``(ladders,)`` bool.
+    """
+
+    pooled: Tensor
+    steps: list[list[Steps]]
+    clean_start: Tensor
+
+
+@torch.inference_mode()
+def pool_ladders(
+    encoder: HighLevelEncoder,
+    pristine: list[Path],
+    ordinary: list[Path],
+    out: Path,
+    *,
+    ladders: int,
+    crop: int,
+    seed: int,
+    on_shard: Callable[[int], None] | None = None,
+) -> LadderStatistics:
+    """Make ``ladders`` ladders and pool their statistics; shards in ``out`` that exist are not made again."""
+    tower = _pooled_tower(encoder)
+    out.mkdir(parents=True, exist_ok=True)
+    for shard in range(-(-ladders // SHARD)):
+        path = out / f"ladders-{shard:05d}.safetensors"
+        if not path.exists():
+            members = [
+                make_ladder(index, pristine, ordinary, crop, seed)
+                for index in range(shard * SHARD, min(ladders, (shard + 1) * SHARD))
+            ]
+            pooled = torch.stack([tower.pooled(_normalised(encoder, member.pictures)) for member in members])
+            metadata = {
+                "steps": json.dumps([member.steps for member in members]),
+                "clean_start": json.dumps([member.clean_start for member in members]),
+            }
+            fresh = path.with_suffix(".part")
+            save_file({"pooled": pooled.contiguous()}, fresh, metadata)
+            fresh.replace(path)
+        if on_shard:
+            on_shard(min(ladders, (shard + 1) * SHARD))
+    return read_ladders(out, ladders)
+
+
+def read_ladders(out: Path, ladders: int) -> LadderStatistics:
+    """The first ``ladders`` ladders that :func:`pool_ladders` wrote to ``out``."""
+    pooled: list[Tensor] = []
+    steps: list[list[Steps]] = []
+    clean: list[bool] = []
+    for path in sorted(out.glob("ladders-*.safetensors")):
+        with safe_open(path, framework="pt") as shard:
+            pooled.append(shard.get_tensor("pooled"))
+            steps += [[[(n, s) for n, s in p] for p in ladder] for ladder in json.loads(shard.metadata()["steps"])]
+            clean += json.loads(shard.metadata()["clean_start"])
+    return LadderStatistics(torch.cat(pooled)[:ladders], steps[:ladders], torch.tensor(clean[:ladders]))
+
+
+@torch.inference_mode()
+def pool_photographs(encoder: HighLevelEncoder, photographs: list[Path]) -> Tensor:
+    """Statistics ``(n, d)`` of whole photographs at native size."""
+    tower = _pooled_tower(encoder)
+    rows = []
+    for path in photographs:
+        image = load_image(path)[None].contiguous(memory_format=torch.channels_last)
+        rows.append(tower.pooled((image - encoder.mean) / encoder.std)[0])
+    return torch.stack(rows)
+
+
+def _pooled_tower(encoder: HighLevelEncoder) -> PooledTimmTower:
+    if not isinstance(encoder.tower, PooledTimmTower):
+        raise UsageError("only a timm tower has pooled statistics; CLIP's is trained as a whole, by --recipe paper")
+    return encoder.tower
+
+
+def _normalised(encoder: HighLevelEncoder, pictures: np.ndarray) -> Tensor:
+    x = torch.from_numpy(pictures).permute(0, 3, 1, 2).contiguous(memory_format=torch.channels_last)
+    return (x - encoder.mean) / encoder.std

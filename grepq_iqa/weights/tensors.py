@@ -1,0 +1,63 @@
+"""Safetensors files: reading some of one, and turning an open_clip checkpoint into a model directory's file."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from grepq_iqa.errors import WeightsError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+# The attention pool's positional embedding is not added (METHOD section 1), so it is not kept either.
+POSITIONAL = "attnpool.positional_embedding"
+
+
+def read_safetensors(path: Path, prefix: str = "") -> dict[str, Tensor]:
+    """Every tensor of a file whose name begins with ``prefix``; the others are not read from disk.
+
+    Raises:
+        WeightsError: the file is not a readable safetensors file.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        with safe_open(path, framework="pt") as stream:
+            return {name: stream.get_tensor(name) for name in stream.keys() if name.startswith(prefix)}  # noqa: SIM118
+    except (OSError, SafetensorError) as error:
+        raise WeightsError(f"{path} is not a readable safetensors file: {error}", path.name, path.name) from error
+
+
+def assemble_high_level(checkpoint: Path, prompts: Path, target: Path) -> Path:
+    """Write high_level.safetensors of a model directory: image tower of an open_clip checkpoint, and prompt vectors.
+
+    Args:
+        checkpoint: open_clip's, with ``visual.*``; stored in the dtype that it has.
+        prompts: ``prompts.good`` and ``prompts.bad``, made by :mod:`grepq_iqa.clip_prompts`.
+        target: the file to write, replaced as a whole.
+
+    Raises:
+        WeightsError: an input is unreadable, or the target cannot be written.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
+
+    visual = read_safetensors(checkpoint, prefix="visual.")
+    tensors = {f"encoder.{name}": tensor for name, tensor in visual.items() if not name.endswith(POSITIONAL)}
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=target.parent) as folder:
+            finished = Path(folder) / target.name
+            save_file(tensors | read_safetensors(prompts), finished)
+            finished.replace(target)
+    except (OSError, SafetensorError) as error:
+        raise WeightsError(
+            f"{target} cannot be written: {getattr(error, 'strerror', None) or error}",
+            target.name,
+            os.fspath(target),
+            "free some space, make it writable, or set HF_HOME or cache_dir=",
+        ) from error
+    return target

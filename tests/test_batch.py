@@ -1,0 +1,77 @@
+"""The stream of results: order, bounds, and survival."""
+
+from __future__ import annotations
+
+import gc
+import weakref
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from grepq_iqa import batch
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory, photos):
+    """Broken input of every kind between good files."""
+    base = tmp_path_factory.mktemp("corpus")
+    good = photos[0].read_bytes()
+    files = {f"cut-{tenth}.jpg": good[: len(good) * tenth // 10] for tenth in range(10)}
+    files |= {"zero.jpg": b"", "text.png": b"hello", "good-1.jpg": good, "png.jpg": good, "z-good-2.jpg": good}
+    flipped = bytearray(good)
+    flipped[300:340] = bytes(40)
+    files["flipped.jpg"] = bytes(flipped)
+    for name, data in files.items():
+        (base / name).write_bytes(data)
+    (base / "folder.jpg").mkdir()
+    (base / "dangling.jpg").symlink_to(base / "nowhere")
+    Image.new("RGB", (1, 200)).save(base / "narrow.png")
+    Image.new("RGB", (300, 1)).save(base / "flat.png")
+    Image.new("RGB", (1, 1)).save(base / "dot.png")
+    Image.new("L", (3000, 10), 90).save(base / "ribbon.png")
+    return base
+
+
+def test_every_file_ends_in_a_row_and_none_stops_the_others(compact, corpus):
+    paths = sorted(corpus.iterdir())
+    results = list(batch.stream(compact, paths, features=True))
+    assert [r.path for r in results] == [str(p) for p in paths]
+    for result in results:
+        assert (result.score is None) == (result.error is not None) == (result.features is None)
+        if result.score:
+            assert np.isfinite(result.score.value) and np.isfinite(result.features).all()
+    by_name = {p.name: r for p, r in zip(paths, results, strict=True)}
+    assert by_name["good-1.jpg"].score == by_name["z-good-2.jpg"].score == by_name["png.jpg"].score
+    assert all(by_name[f"cut-{tenth}.jpg"].error for tenth in range(10))
+    assert by_name["dot.png"].score and by_name["ribbon.png"].score and by_name["narrow.png"].score
+    assert "folder" in by_name["folder.jpg"].error and "link" in by_name["dangling.jpg"].error
+
+
+def test_names_are_asked_for_only_just_ahead(compact, photos):
+    asked = []
+
+    def names():
+        for index in range(1000):
+            asked.append(index)
+            yield photos[0].parent / f"missing-{index}.jpg"
+
+    stream = batch.stream(compact, names())
+    for seen in range(1, 20):
+        next(stream)
+        assert len(asked) <= seen + batch.READ_AHEAD
+    stream.close()
+    assert len(asked) < 40
+
+
+def test_results_are_not_kept(compact, photos):
+    kept = []
+    for result in batch.stream(compact, [photos[0]] * 6, features=True):
+        kept.append(weakref.ref(result.features))
+        del result
+        gc.collect()
+    assert sum(ref() is not None for ref in kept) == 0
+
+
+def test_no_paths_no_rows(compact):
+    assert list(batch.stream(compact, [])) == []

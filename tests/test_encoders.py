@@ -1,0 +1,88 @@
+"""Encoders against open_clip's own attention, torchvision's ResNet-18, and themselves at other batch sizes."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from grepq_iqa.encoders.high_level import HighLevelEncoder, MeanTokenAttentionPool
+from grepq_iqa.encoders.low_level import LowLevelEncoder
+from grepq_iqa.errors import UsageError
+
+TIMM = {
+    "architecture": "timm",
+    "model": "tf_efficientnet_lite0",
+    "layers": [2, 4],
+    "dim": 16,
+    "mean": [0.5, 0.5, 0.5],
+    "std": [0.5, 0.5, 0.5],
+}
+
+
+@pytest.mark.parametrize(("height", "width"), [(1, 1), (7, 7), (3, 11), (16, 5)])
+def test_mean_token_equals_the_full_attention(height, width):
+    from open_clip.modified_resnet import AttentionPool2d
+
+    torch.manual_seed(0)
+    full = AttentionPool2d(max(height, width), 64, 4, 32).eval()
+    # positional embedding is not added: zeros of the length that this map needs
+    full.positional_embedding = torch.nn.Parameter(torch.zeros(height * width + 1, 64))
+    ours = MeanTokenAttentionPool(64, 4, 32).eval()
+    ours.load_state_dict({k: v for k, v in full.state_dict().items() if k != "positional_embedding"})
+    x = torch.randn(2, 64, height, width)
+    torch.testing.assert_close(ours(x), full(x), atol=1e-5, rtol=1e-5)
+
+
+def test_attention_memory_grows_linearly_with_pixels():
+    pool = MeanTokenAttentionPool(32, 2, 8)
+    largest = []
+    for side in (16, 32, 64):
+        sizes = []
+        with torch.autograd.graph.saved_tensors_hooks(lambda t, s=sizes: s.append(t.numel()) or t, lambda t: t):
+            pool(torch.randn(1, 32, side, side, requires_grad=True))
+        largest.append(sum(sizes))
+    # four times the pixels: four times the saved numbers, not sixteen
+    assert largest[1] / largest[0] < 4.5 and largest[2] / largest[1] < 4.5
+
+
+def test_low_level_encoder_equals_torchvision():
+    torchvision = pytest.importorskip("torchvision")
+    torch.manual_seed(0)
+    ours = LowLevelEncoder().eval()
+    theirs = torchvision.models.resnet18()
+    theirs.fc = torch.nn.Identity()
+    theirs.load_state_dict(ours.trunk.state_dict())
+    theirs.eval()
+    x = torch.rand(2, 3, 96, 130)
+    with torch.no_grad():
+        torch.testing.assert_close(ours(x), ours.head(theirs(x)), atol=1e-5, rtol=1e-5)
+    assert ours(x).shape == (2, 128)
+
+
+@pytest.mark.parametrize("size", [(96, 96), (33, 170), (300, 97)])
+def test_timm_tower_takes_any_size(size):
+    torch.manual_seed(0)
+    encoder = HighLevelEncoder(TIMM).eval()
+    with torch.no_grad():
+        out = encoder(torch.rand(2, 3, *size))
+    assert out.embedding.shape == (2, 16) and out.features.shape == (2, encoder.feature_dim) == (2, 2 * (40 + 112))
+    assert torch.isfinite(out.features).all()
+
+
+def test_pooled_statistics_are_mean_and_standard_deviation():
+    encoder = HighLevelEncoder(TIMM | {"layers": [0]}).eval()
+    x = torch.rand(1, 3, 64, 64)
+    with torch.no_grad():
+        feature_map = encoder.tower.stages[0](encoder.tower.stem((x - 0.5) / 0.5))
+        pooled = encoder(x).features[0]
+    channels = feature_map.shape[1]
+    for c in range(channels):
+        assert pooled[c].item() == pytest.approx(feature_map[0, c].mean().item(), abs=1e-5)
+        assert pooled[channels + c].item() == pytest.approx(feature_map[0, c].std(correction=0).item(), abs=1e-5)
+
+
+def test_unknown_architectures_are_named():
+    with pytest.raises(UsageError, match="transformer"):
+        HighLevelEncoder(TIMM | {"architecture": "transformer"})
+    with pytest.raises(UsageError, match="no-such-net"):
+        HighLevelEncoder(TIMM | {"model": "no-such-net"})

@@ -1,0 +1,183 @@
+"""Tables as people have them: every encoding, delimiter and mistake in one go."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from grepq_iqa.errors import LabelsError
+from grepq_iqa.labels import IMAGE_ALIASES, MOS_ALIASES, read_labels
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    for name in ("a.jpg", "b.jpg", "c d.jpg", "é, ü.jpg"):
+        (tmp_path / name).write_bytes(b"")
+    return tmp_path
+
+
+def write(folder: Path, text: str, encoding: str = "utf-8", name: str = "labels.csv") -> Path:
+    path = folder / name
+    path.write_bytes(text.encode(encoding))
+    return path
+
+
+def test_plain_table(folder):
+    labels = read_labels(write(folder, "image,mos\na.jpg,3.5\nb.jpg,4\n"))
+    assert labels.paths == (folder / "a.jpg", folder / "b.jpg")
+    assert labels.mos.tolist() == [3.5, 4] and labels.mos.dtype == np.float64
+    assert labels.lines == (2, 3)
+    assert (labels.image_column, labels.mos_column, labels.lower_is_better) == ("image", "mos", False)
+    assert len(labels) == 2
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "cp1252", "latin-1"])
+@pytest.mark.parametrize("newline", ["\n", "\r\n", "\r"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        'path,MOS\n"é, ü.jpg",3.5\na.jpg,-1e1\n',
+        "path;MOS\né, ü.jpg;3,5\na.jpg;-10\n",
+        "path\tMOS\né, ü.jpg\t3,5\na.jpg\t-10,0\n",
+        "path|MOS|note\né, ü.jpg|3.5|x\na.jpg|-10|\n",
+        "sep=;\npath;MOS\né, ü.jpg;3,5\na.jpg;-10\n",
+        '\n"path" ; "MOS"\n\n"é, ü.jpg";" 3,5 "\n a.jpg ; -10 \n\n',
+    ],
+)
+def test_encodings_delimiters_and_decimal_signs(folder, text, newline, encoding):
+    labels = read_labels(write(folder, text.replace("\n", newline), encoding))
+    assert labels.paths == (folder / "é, ü.jpg", folder / "a.jpg")
+    assert labels.mos.tolist() == [3.5, -10]
+
+
+@pytest.mark.parametrize("alias", IMAGE_ALIASES)
+def test_image_aliases(folder, alias):
+    assert read_labels(write(folder, f"{alias.upper()},mos\na.jpg,1\n")).image_column == alias.upper()
+
+
+@pytest.mark.parametrize("alias", MOS_ALIASES)
+def test_mos_aliases(folder, alias):
+    assert read_labels(write(folder, f"path,{alias}\na.jpg,1\n")).mos_column == alias
+
+
+def test_known_names_have_an_order_and_options_win(folder):
+    table = write(folder, "id,score,File Name,Mean_Opinion_Score,my votes\n7,1,a.jpg,2,3\n")
+    assert read_labels(table).mos.tolist() == [2]
+    assert read_labels(table, mos_column="score").mos.tolist() == [1]
+    assert read_labels(table, mos_column="My Votes").mos.tolist() == [3]
+    assert read_labels(table, image_column="file name").paths == (folder / "a.jpg",)
+    with pytest.raises(LabelsError, match=r"no column 'nothing'; its columns are 'id', 'score'"):
+        read_labels(table, mos_column="nothing")
+
+
+@pytest.mark.parametrize(("header", "option"), [("x,mos", "--image-column"), ("path,x", "--mos-column")])
+def test_unknown_columns_name_the_option(folder, header, option):
+    with pytest.raises(LabelsError, match=option):
+        read_labels(write(folder, f"{header}\na.jpg,1\n"))
+
+
+def test_every_bad_row_is_told_with_its_line(folder):
+    text = "path,mos\na.jpg,1\ngone.jpg,2\n\nb.jpg,good\n,3\nc d.jpg\nc d.jpg,\na.jpg,5\nb.jpg,nan\nnowhere.jpg,inf\n"
+    with pytest.raises(LabelsError) as caught:
+        read_labels(write(folder, text))
+    error = caught.value
+    assert [problem.split(":")[0] for problem in error.problems] == [f"line {n}" for n in (3, 5, 6, 7, 8, 9, 10, 11)]
+    for problem, words in zip(
+        error.problems,
+        (
+            "gone.jpg is not a file",
+            "'good' is not a number",
+            "no image",
+            "1 columns where 2",
+            "no score",
+            "on line 2 already",
+            "on line 5 already",
+            "nowhere.jpg is not a file",
+        ),
+        strict=True,
+    ):
+        assert words in problem
+    assert "'nan' is not finite" in error.problems[6] and "'inf' is not finite" in error.problems[7]
+    assert "8 of 9 rows" in str(error)
+    assert all(problem in str(error) for problem in error.problems)
+    assert pickle.loads(pickle.dumps(error)).problems == error.problems
+
+
+def test_bad_rows_can_be_left_out(folder):
+    labels = read_labels(write(folder, "path,mos\na.jpg,1\ngone.jpg,2\nb.jpg,\n"), skip_bad_rows=True)
+    assert labels.paths == (folder / "a.jpg",)
+    assert [problem[:6] for problem in labels.skipped] == ["line 3", "line 4"]
+    with pytest.raises(LabelsError, match="no row that can be used"):
+        read_labels(write(folder, "path,mos\ngone.jpg,2\n"), skip_bad_rows=True)
+
+
+def test_lines_are_counted_through_quoted_line_breaks(folder):
+    text = 'path,note,mos\na.jpg,"two\nlines",1\nb.jpg,x,bad\n'
+    with pytest.raises(LabelsError) as caught:
+        read_labels(write(folder, text))
+    assert caught.value.problems[0].startswith("line 4:")
+
+
+def test_where_paths_start_from(folder, tmp_path_factory):
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    absolute = folder / "b.jpg"
+    assert read_labels(write(elsewhere, f"path,mos\n{absolute},1\n")).paths == (absolute,)
+    table = write(elsewhere, "path,mos\na.jpg,1\n")
+    assert read_labels(table, images=folder).paths == (folder / "a.jpg",)
+    with pytest.raises(LabelsError):
+        read_labels(table)
+
+
+def test_paths_from_other_systems(folder):
+    (folder / "sub").mkdir()
+    (folder / "sub" / "e\u0301.jpg").write_bytes(b"")
+    assert read_labels(write(folder, "path,mos\nsub\\\u00e9.jpg,1\n")).paths[0].is_file()
+
+
+@pytest.mark.parametrize("number", ["1,234", "1,234,567", "1.234,5", "1_0", "0x10", "4/5", "--3"])
+def test_numbers_that_may_mean_something_else_are_refused(folder, number):
+    with pytest.raises(LabelsError, match="not a number"):
+        read_labels(write(folder, f'path,mos\na.jpg,"{number}"\n'))
+
+
+def test_direction_is_noted(folder):
+    table = write(folder, "path,dmos\na.jpg,30\n")
+    labels = read_labels(table, lower_is_better=True)
+    assert labels.lower_is_better and labels.mos.tolist() == [30]
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"", "is empty"),
+        (b"\n \n", "is empty"),
+        (b"path,mos\n", "no row"),
+        (b"\xff\xfe\x00", "not a text file"),
+        (b'path,mos\n"' + b"x" * 200_000, "not CSV"),
+    ],
+)
+def test_files_that_hold_no_table(folder, content, words):
+    path = folder / "labels.csv"
+    path.write_bytes(content)
+    with pytest.raises(LabelsError, match=words):
+        read_labels(path)
+
+
+def test_a_missing_table(folder):
+    with pytest.raises(LabelsError, match="cannot be read"):
+        read_labels(folder / "none.csv")
+
+
+@settings(deadline=None)
+@given(st.binary(max_size=200))
+def test_any_bytes_give_labels_or_a_labels_error(tmp_path_factory, content):
+    path = tmp_path_factory.getbasetemp() / "fuzz.csv"
+    for prefix in (b"", b"path,mos\n", b"path;mos\n"):
+        path.write_bytes(prefix + content)
+        with pytest.raises(LabelsError):
+            read_labels(path)

@@ -1,0 +1,95 @@
+"""Losses against loops that read like METHOD sections 4 and 5."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+
+from grepq_iqa.training.losses.gcl import GroupContrastiveLoss, extreme_groups
+from grepq_iqa.training.losses.qcl import QualityContrastiveLoss
+from grepq_iqa.training.losses.ranking import DamageRankingLoss
+
+
+def cos(a: torch.Tensor, b: torch.Tensor) -> float:
+    return float(a @ b / a.norm() / b.norm())
+
+
+@pytest.mark.parametrize("versions", [1, 2, 9])
+def test_qcl_equals_the_loop(versions):
+    torch.manual_seed(0)
+    a, b = torch.randn(3, versions, 16, dtype=torch.float64), torch.randn(3, versions, 16, dtype=torch.float64)
+    fsim = torch.rand(3, versions, versions, dtype=torch.float64)
+    fsim = (fsim + fsim.transpose(1, 2)) / 2
+    fsim[:, range(versions), range(versions)] = 1
+    total = 0.0
+    for image in range(3):
+        e = [[math.exp(cos(a[image, i], b[image, j]) / 0.5) for j in range(versions)] for i in range(versions)]
+        w = [[2 - 2 / (1 + float(fsim[image, i, j]) ** 2) for j in range(versions)] for i in range(versions)]
+        for i in range(versions):
+            row = sum(w[i][j] * e[i][j] for j in range(versions)) / sum(e[i])
+            column = sum(w[j][i] * e[j][i] for j in range(versions)) / sum(e[j][i] for j in range(versions))
+            total -= (math.log(row) + math.log(column)) / versions
+    assert QualityContrastiveLoss()(a, b, fsim).item() == pytest.approx(total / 3, abs=1e-5)
+
+
+def test_qcl_without_likeness_stays_finite_and_passes_gradients():
+    a, b = torch.randn(2, 4, 8, requires_grad=True), torch.randn(2, 4, 8, requires_grad=True)
+    loss = QualityContrastiveLoss()(a, b, torch.eye(4).expand(2, 4, 4))
+    loss.backward()
+    assert torch.isfinite(loss) and torch.isfinite(a.grad).all() and a.grad.abs().sum() > 0
+    with pytest.raises(ValueError, match="positive"):
+        QualityContrastiveLoss(0)
+
+
+def test_gcl_equals_the_loop():
+    torch.manual_seed(0)
+    best, worst = torch.randn(4, 12), torch.randn(4, 12)
+    losses = []
+    for own, other in ((best, worst), (worst, best)):
+        for i in range(4):
+            p = sum(cos(own[i], own[j]) for j in range(4) if j != i) / 3
+            negatives = sum(math.exp(cos(own[i], other[k]) / 0.5) for k in range(4))
+            losses.append(-math.log(math.exp(p / 0.5) / (math.exp(p / 0.5) + negatives)))
+    assert GroupContrastiveLoss()(best, worst).item() == pytest.approx(sum(losses) / 8, abs=1e-5)
+
+
+def test_extreme_groups_are_the_best_and_the_worst():
+    quality = torch.tensor([0.3, 0.9, 0.1, 0.5, 0.8, 0.2])
+    best, worst = extreme_groups(quality, 2)
+    assert set(best.tolist()) == {1, 4} and set(worst.tolist()) == {2, 5}
+    with pytest.raises(ValueError, match="batch"):
+        extreme_groups(quality, 4)
+
+
+def test_ranking_equals_the_loop():
+    torch.manual_seed(0)
+    scores, damage = torch.randn(3, 5, dtype=torch.float64), torch.rand(3, 5, dtype=torch.float64)
+    terms = []
+    for row in range(3):
+        for i in range(5):
+            for j in range(5):
+                difference = float(damage[row, i] - damage[row, j])
+                if difference >= 0.01:
+                    violation = float(scores[row, i] - scores[row, j]) + 2 * difference
+                    terms.append(0.3 * math.log1p(math.exp(violation / 0.3)))
+    loss = DamageRankingLoss(margin=2, temperature=0.3)(scores, damage)
+    assert loss.item() == pytest.approx(sum(terms) / len(terms), abs=1e-9)
+    assert DamageRankingLoss()(scores, torch.zeros(3, 5)).item() == 0
+
+
+@pytest.mark.parametrize("loss", ["qcl", "gcl", "ranking"])
+def test_gradients_are_those_of_finite_differences(loss, monkeypatch):
+    # the losses compute in float32 on purpose; here they may keep the float64 that gradcheck needs
+    monkeypatch.setattr(torch.Tensor, "float", lambda self: self)
+    torch.manual_seed(0)
+    a = torch.randn(2, 3, 4, dtype=torch.float64, requires_grad=True)
+    b = torch.randn(2, 3, 4, dtype=torch.float64, requires_grad=True)
+    likeness = torch.rand(2, 3, 3, dtype=torch.float64)
+    functions = {
+        "qcl": lambda: torch.autograd.gradcheck(lambda x, y: QualityContrastiveLoss()(x, y, likeness), (a, b)),
+        "gcl": lambda: torch.autograd.gradcheck(GroupContrastiveLoss(), (a[0], b[0])),
+        "ranking": lambda: torch.autograd.gradcheck(lambda x: DamageRankingLoss()(x, likeness[..., 0]), (a[..., 0],)),
+    }
+    assert functions[loss]()

@@ -1,0 +1,213 @@
+"""Training parts on real crops with tiny settings: damage, fragments, FSIM, the loop and its resumption."""
+
+from __future__ import annotations
+
+import itertools
+import json
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from grepq_iqa.errors import UsageError
+from grepq_iqa.training.damage import PROMPT_GOOD, caption_of, damage_of
+from grepq_iqa.training.distortions import DISTORTIONS, SEVERITIES, compose, distort
+from grepq_iqa.training.fragments import fragment_positions, take_fragments
+from grepq_iqa.training.fsim import fsim_matrix
+from grepq_iqa.training.ladders import make_ladder
+from grepq_iqa.training.photographs import read_photograph
+from grepq_iqa.training.prepare import prepare, read_index
+from grepq_iqa.training.pristine import colourfulness, select_tiles, sharpness
+from grepq_iqa.training.recipe import LowLevelRecipe, load_recipe
+
+
+@pytest.fixture(scope="module")
+def osprey(photos):
+    return read_photograph(photos[1])[100:260, 330:490]
+
+
+# --- damage ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", sorted(DISTORTIONS))
+def test_damage_grows_with_severity(osprey, name):
+    errors = []
+    for severity in SEVERITIES:
+        damaged = distort(osprey, name, severity, np.random.default_rng(0))
+        assert damaged.dtype == np.float32 and damaged.shape == osprey.shape
+        assert damaged.min() >= 0 and damaged.max() <= 1
+        errors.append(float(((damaged - osprey) ** 2).mean()))
+    assert errors[0] > 0 and all(a < b for a, b in itertools.pairwise(errors)), errors
+
+
+@pytest.mark.parametrize("name", sorted(DISTORTIONS))
+def test_equal_seeds_give_equal_damage_and_inputs_stay(osprey, name):
+    before = osprey.copy()
+    first, second = (distort(osprey, name, 3, np.random.default_rng(5)) for _ in range(2))
+    np.testing.assert_array_equal(first, second)
+    np.testing.assert_array_equal(osprey, before)
+
+
+def test_compositions_apply_in_order_and_wrong_severities_are_refused(osprey):
+    rng = np.random.default_rng
+    both = compose(osprey, [("gaussian_blur", 3), ("jpeg", 2)], rng(0))
+    np.testing.assert_array_equal(both, distort(distort(osprey, "gaussian_blur", 3, rng(0)), "jpeg", 2, rng(0)))
+    with pytest.raises(ValueError, match="1 to 5"):
+        distort(osprey, "jpeg", 6, rng(0))
+
+
+def test_damage_and_captions():
+    assert damage_of([]) == 0 and caption_of([]) == PROMPT_GOOD
+    values = [damage_of([("jpeg", s)]) for s in SEVERITIES]
+    assert values == sorted(values) and values[0] > 0 and values[-1] < 1
+    assert damage_of([("jpeg", 3), ("haze", 2)]) > damage_of([("jpeg", 3)])
+    assert caption_of([("haze", 1), ("motion_blur", 4)]) == "A bad photo with strong motion blur."
+
+
+# --- fragments ------------------------------------------------------------------------------------------------------
+
+
+@settings(deadline=None)
+@given(st.integers(32, 400), st.integers(32, 400), st.integers(1, 7), st.integers(0, 99))
+def test_fragments_stay_inside_and_in_their_cells(height, width, grid, seed):
+    corners = fragment_positions(height, width, grid, 32, np.random.default_rng(seed))
+    assert corners.shape == (grid, grid, 2)
+    assert (corners >= 0).all() and (corners[..., 0] <= height - 32).all() and (corners[..., 1] <= width - 32).all()
+    if height // grid >= 33:
+        edges = np.linspace(0, height, grid + 1).astype(int)
+        for row in range(grid):
+            assert (corners[row, :, 0] >= edges[row]).all() and (corners[row, :, 0] + 32 <= edges[row + 1]).all()
+
+
+def test_fragments_take_the_same_places_of_every_version():
+    versions = torch.rand(3, 3, 70, 80)
+    corners = fragment_positions(70, 80, 2, 32, np.random.default_rng(0))
+    out = take_fragments(versions, corners, 32)
+    assert out.shape == (3, 3, 64, 64)
+    for r in range(2):
+        for c in range(2):
+            y, x = corners[r, c]
+            got = out[:, :, r * 32 : r * 32 + 32, c * 32 : c * 32 + 32]
+            torch.testing.assert_close(got, versions[:, :, y : y + 32, x : x + 32])
+    with pytest.raises(ValueError, match="no room"):
+        fragment_positions(20, 80, 2, 32, np.random.default_rng(0))
+
+
+# --- FSIM -----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("size", [(96, 96), (97, 130)])
+def test_fsim_equals_piq(osprey, size):
+    piq = pytest.importorskip("piq")
+    names = ("gaussian_blur", "white_noise", "jpeg", "colour_cast")
+    versions = [osprey, *(distort(osprey, n, 3, np.random.default_rng(0)) for n in names)]
+    x = torch.from_numpy(np.stack(versions)).permute(0, 3, 1, 2)[:, :, : size[0], : size[1]].contiguous()
+    ours = fsim_matrix(x)
+    for i in range(5):
+        assert ours[i, i] == 1
+        for j in range(i + 1, 5):
+            theirs = piq.fsim(x[i : i + 1], x[j : j + 1], data_range=1.0).item()
+            assert ours[i, j].item() == pytest.approx(theirs, abs=1e-4) and ours[i, j] == ours[j, i]
+    with pytest.raises(ValueError, match="shape"):
+        fsim_matrix(torch.rand(3, 1, 8, 8))
+
+
+# --- pristine tiles -------------------------------------------------------------------------------------------------
+
+
+def test_tiles_are_chosen_by_sharpness_then_colour(osprey):
+    image = torch.zeros(3, 192, 288)
+    noise = torch.rand(3, 96, 96, generator=torch.Generator().manual_seed(0))
+    image[:, :96, :96] = noise  # sharp and colourful
+    image[:, :96, 96:192] = noise.mean(0, keepdim=True)  # gray
+    image[:, 96:, 192:] = noise * 0.1  # faint
+    assert select_tiles(image) == [(0, 0)]
+    assert select_tiles(torch.rand(3, 50, 300)) == []
+    tile = torch.from_numpy(osprey).permute(2, 0, 1)[None]
+    blurred = torch.from_numpy(distort(osprey, "gaussian_blur", 3, np.random.default_rng(0))).permute(2, 0, 1)[None]
+    gray = tile.mean(1, keepdim=True).expand(-1, 3, -1, -1)
+    assert sharpness(tile) > sharpness(blurred) and colourfulness(tile) > colourfulness(gray)
+
+
+# --- ladders, preparation, recipes ----------------------------------------------------------------------------------
+
+
+def test_ladders_are_functions_of_their_index(photos):
+    first = make_ladder(6, photos, photos, 96, seed=0)
+    again = make_ladder(6, photos, photos, 96, seed=0)
+    np.testing.assert_array_equal(first.pictures, again.pictures)
+    assert first.steps == again.steps and first.pictures.shape == (8, 96, 96, 3) and first.clean_start
+    assert first.steps[0] == [] and [s[0][1] for s in first.steps[1:6]] == [1, 2, 3, 4, 5]
+    assert not make_ladder(7, photos, photos, 96, seed=0).clean_start
+
+
+def test_prepare_lists_good_photographs_and_reports_bad_ones(photos, tmp_path):
+    source = tmp_path / "source"
+    source.mkdir()
+    for photo in photos:
+        (source / photo.name).write_bytes(photo.read_bytes())
+    (source / "twin.jpg").write_bytes(photos[0].read_bytes())
+    (source / "broken.jpg").write_bytes(photos[0].read_bytes()[:500])
+    prepared = prepare([str(source)], tmp_path / "set")
+    assert len(prepared.photographs) == len(photos) and list(prepared.rejected) == [str(source / "broken.jpg")]
+    assert read_index(tmp_path / "set") == prepared == prepare([str(source)], tmp_path / "set")
+    with pytest.raises(UsageError, match="prepare"):
+        read_index(tmp_path)
+
+
+def test_recipes_name_wrong_settings(tmp_path):
+    paper = load_recipe("paper", "low_level", LowLevelRecipe)
+    assert (paper.grid, paper.cell, paper.temperature, paper.batch_groups, paper.epochs) == (7, 32, 0.5, 8, 15)
+    assert load_recipe("compact", "low_level", LowLevelRecipe, steps=7).steps == 7
+    with pytest.raises(UsageError, match="compact, paper"):
+        load_recipe("papyrus", "low_level", LowLevelRecipe)
+    (tmp_path / "mine.toml").write_text("[low_level]\ncolour = 3\n")
+    with pytest.raises(UsageError, match="colour"):
+        load_recipe(str(tmp_path / "mine.toml"), "low_level", LowLevelRecipe)
+
+
+# --- the loop -------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def tiny_recipe():
+    return load_recipe(
+        "compact", "low_level", LowLevelRecipe, crop=64, grid=1, distortions_per_group=1, batch_groups=1, steps=4,
+        warmup_steps=1,
+    )  # fmt: skip
+
+
+def losses(folder) -> list[float]:
+    return [json.loads(line)["loss"] for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+
+def test_two_runs_and_a_resumed_run_have_one_loss_curve(photos, tiny_recipe, tmp_path):
+    pytest.importorskip("accelerate")
+    from dataclasses import replace
+
+    from grepq_iqa.training.low_level import train_low_level
+
+    whole = train_low_level(photos, tiny_recipe, tmp_path / "whole", workers=0, save_every=2)
+    train_low_level(photos, tiny_recipe, tmp_path / "again", workers=0, save_every=2)
+    assert losses(tmp_path / "whole") == losses(tmp_path / "again") and len(losses(tmp_path / "whole")) == 4
+
+    class Killed(BaseException):
+        pass
+
+    def die(self, row):
+        written(self, row)
+        if row["step"] == 3:
+            raise Killed
+
+    from grepq_iqa.training import loop
+
+    written = loop._Metrics.add
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(loop._Metrics, "add", die)
+        train_low_level(photos, tiny_recipe, tmp_path / "cut", workers=0, save_every=2)
+    resumed = train_low_level(photos, replace(tiny_recipe), tmp_path / "cut", workers=0, save_every=2, resume=True)
+    assert losses(tmp_path / "cut") == losses(tmp_path / "whole")
+    for a, b in zip(whole.state_dict().values(), resumed.state_dict().values(), strict=True):
+        torch.testing.assert_close(a, b)
