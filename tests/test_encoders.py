@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from grepq_iqa.encoders.efficientnet_lite import build_lite0
 from grepq_iqa.encoders.high_level import HighLevelEncoder, MeanTokenAttentionPool
 from grepq_iqa.encoders.low_level import LowLevelEncoder
 from grepq_iqa.errors import UsageError
@@ -79,6 +80,27 @@ def test_pooled_statistics_are_mean_and_standard_deviation():
     for c in range(channels):
         assert pooled[c].item() == pytest.approx(feature_map[0, c].mean().item(), abs=1e-5)
         assert pooled[channels + c].item() == pytest.approx(feature_map[0, c].std(correction=0).item(), abs=1e-5)
+
+
+@pytest.mark.parametrize("size", [(96, 96), (97, 131), (224, 150)])
+def test_lite0_equals_timm(size):
+    timm = pytest.importorskip("timm")
+    torch.manual_seed(0)
+    theirs = timm.create_model("tf_efficientnet_lite0", pretrained=False, num_classes=0).eval()
+    stem, stages = build_lite0()
+    stem.load_state_dict(torch.nn.Sequential(theirs.conv_stem, theirs.bn1).state_dict())
+    ours = torch.nn.Sequential(*stages)
+    ours.load_state_dict(theirs.blocks.state_dict())
+    x = torch.randn(2, 3, *size)
+    with torch.no_grad():
+        want = theirs.blocks(theirs.bn1(theirs.conv_stem(x)))
+        torch.testing.assert_close(ours.eval()(stem.eval()(x)), want, atol=1e-4, rtol=1e-4)
+
+
+def test_other_efficientnets_come_from_timm():
+    pytest.importorskip("timm")
+    encoder = HighLevelEncoder(TIMM | {"model": "tf_efficientnet_lite1", "layers": [1]}).eval()
+    assert encoder(torch.rand(1, 3, 64, 64)).features.shape == (1, 48)
 
 
 def test_unknown_architectures_are_named():

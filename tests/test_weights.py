@@ -706,7 +706,7 @@ def test_clip_rn50(package, hub, clip):
 
     config = json.loads((ROOT / "grepq_iqa/models/clip-rn50/config.json").read_text())
     encoder = HighLevelEncoder(config["high_level"])
-    encoder.load_state_dict({name.removeprefix("encoder."): tensor for name, tensor in tensors.items()})
+    encoder.tower.load_state_dict({name.removeprefix("encoder."): tensor for name, tensor in tensors.items()})
 
     # The vectors also lie alone in a small file, and neither they nor the tower are made a second time.
     (small,) = model.files["high_level.safetensors"].parent.glob("prompts-*.safetensors")

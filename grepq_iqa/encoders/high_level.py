@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from grepq_iqa.encoders.efficientnet_lite import build_lite0
 from grepq_iqa.errors import UsageError
 
 
@@ -112,14 +113,14 @@ class MeanTokenAttentionPool(nn.Module):
 
 
 class PooledTimmTower(nn.Module):
-    """Mean and standard deviation of the maps after several stages of a timm EfficientNet, and their projection.
+    """Mean and standard deviation of the maps after several stages of an EfficientNet, and their projection.
 
     The statistics are standardised with ``pool_mean`` and ``pool_scale``, which training measures on ordinary
     photographs, and clipped to +-``CLIP`` so that an odd picture cannot leave the range that training saw.
 
     Args:
-        name: a timm model with ``conv_stem``, ``bn1`` and ``blocks``.
-        layers: indices of stages in ``blocks``; what follows the last one is not even built.
+        name: timm's, of a model with ``conv_stem``, ``bn1`` and ``blocks``; ``tf_efficientnet_lite0`` needs no timm.
+        layers: indices of stages; what follows the last one is not even built.
         dim: length of the embedding.
     """
 
@@ -129,14 +130,9 @@ class PooledTimmTower(nn.Module):
 
     def __init__(self, name: str, layers: tuple[int, ...], dim: int) -> None:
         super().__init__()
-        import timm
-
-        try:
-            backbone: Any = timm.create_model(name, pretrained=False, num_classes=0)
-            self.stem = nn.Sequential(backbone.conv_stem, backbone.bn1)
-            self.stages = nn.ModuleList(backbone.blocks[: max(layers) + 1])
-        except (RuntimeError, AttributeError) as error:
-            raise UsageError(f"config.json: timm has no EfficientNet named {name!r}") from error
+        stem, stages = build_lite0() if name == "tf_efficientnet_lite0" else _build_by_timm(name)
+        self.stem = stem
+        self.stages = nn.ModuleList(stages[: max(layers) + 1])
         self.layers, self.dim = frozenset(layers), dim
         self.feature_dim = 2 * sum(_out_channels(self.stages[layer]) for layer in layers)
         self.register_buffer("pool_mean", torch.zeros(self.feature_dim))
@@ -160,6 +156,17 @@ class PooledTimmTower(nn.Module):
     def forward(self, x: Tensor) -> HighLevelOutput:
         pooled = self.pooled(x)
         return HighLevelOutput(self.project(pooled), pooled)
+
+
+def _build_by_timm(name: str) -> tuple[nn.Sequential, list[nn.Module]]:
+    """Stem and stages of any EfficientNet of timm's, with random weights."""
+    import timm
+
+    try:
+        backbone: Any = timm.create_model(name, pretrained=False, num_classes=0)
+        return nn.Sequential(backbone.conv_stem, backbone.bn1), list(backbone.blocks)
+    except (RuntimeError, AttributeError) as error:
+        raise UsageError(f"config.json: timm has no EfficientNet named {name!r}") from error
 
 
 def _out_channels(stage: nn.Module) -> int:

@@ -116,6 +116,12 @@ def export(
     clean, ordinary = read_index(pristine).paths, read_index(photographs).paths
     step = json.loads((low_level / "checkpoint" / "step.json").read_text())["step"]
     provenance = {
+        "license": "MIT",
+        "base_model": f"timm/{settings.model}.in1k",
+        "data": [
+            {"name": "ordinary photographs", "count": len(ordinary)},
+            {"name": "pristine photographs", "count": len(clean)},
+        ],
         "recipe": recipe,
         "low_level": describe(load_recipe(recipe, "low_level", LowLevelRecipe)) | {"steps_trained": step},
         "high_level": describe(settings),
@@ -153,7 +159,7 @@ def evaluate(
     found, _ = run(model, csv, images=images, on_done=_count("analysed"))
     typer.echo(json.dumps(found, indent=2))
     if record:
-        record_measurements(model, {record: found})
+        record_measurements(model, record, found)
 
 
 @app.command()

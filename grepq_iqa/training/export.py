@@ -106,10 +106,16 @@ def hash_list(photographs: list[Path]) -> str:
     return digest.hexdigest()
 
 
-def record_measurements(directory: Path, measured: dict[str, Any]) -> None:
-    """Write what evaluation found into config.json."""
+def record_measurements(directory: Path, dataset: str, found: dict[str, Any]) -> None:
+    """Write what :func:`~grepq_iqa.training.evaluate.evaluate` found into config.json, as model cards read it."""
     config = json.loads((directory / "config.json").read_text(encoding="utf-8"))
-    config["provenance"]["measured"] = measured
+    scores = [s for s in config["provenance"].get("scores", []) if s["dataset"] != dataset]
+    for part, value in found["zero_shot_srcc"].items():
+        scores.append({"dataset": dataset, "metric": "srcc", "split": f"zero-shot, {part}", "value": value})
+    for labels, value in found["few_labels_srcc_median"].items():
+        split = "median over seeded splits, 20 % test"
+        scores.append({"dataset": dataset, "metric": "srcc", "split": split, "labels": int(labels), "value": value})
+    config["provenance"]["scores"] = scores
     _write_json(directory / "config.json", config)
 
 

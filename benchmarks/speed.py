@@ -1,0 +1,107 @@
+"""How fast the bundled model scores, as ratios measured in one run.
+
+1. against a straight transcription of METHOD.md with the same weights: float32, every 96-pixel patch encoded by itself
+   and all at once, pristine statistics computed again from 2,000 patches at the start;
+2. against the two towers alone, fed from memory (what decoding, statistics and bookkeeping cost);
+3. arithmetic achieved over the measured peak of a matrix product.
+
+Run: python benchmarks/speed.py FOLDER [--images 200]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from grepq_iqa import GRepQ
+from grepq_iqa.batch import expand, stream
+from grepq_iqa.images import load_image
+from grepq_iqa.patches import iter_patches
+
+
+def transcription(model: GRepQ, image: torch.Tensor) -> float:
+    """Q as METHOD section 2 reads, with nothing shared between its two parts."""
+    parts = model._parts
+    patches = torch.cat(list(iter_patches(image, 96, 48, 1 << 30)))
+    f = parts.low_level(patches).double().numpy()
+    parts.low_level(image[None])  # the whole image, for the features
+    delta = parts.pristine_mean - f.mean(0)
+    pooled = (parts.pristine_covariance + np.cov(f.T)) / 2 + 0.001 * np.eye(128)
+    q_low = 1 - 1 / (1 + np.exp(-np.sqrt(delta @ np.linalg.inv(pooled) @ delta) / 100))
+    embedding = parts.high_level(image[None]).embedding[0].double().numpy()
+    cosines = [embedding @ parts.prompts[k] / np.linalg.norm(embedding) for k in ("good", "bad")]
+    return q_low + 1 / (1 + np.exp(-10 * (cosines[0] - cosines[1])))
+
+
+def seconds(function: Callable[[], object]) -> float:
+    """Wall time of one call."""
+    started = time.perf_counter()
+    function()
+    return time.perf_counter() - started
+
+
+def matmul_peak() -> float:
+    """Floating-point operations a second of a large float32 product, best of five."""
+    a = torch.randn(1536, 1536)
+    return 2 * 1536**3 / min(seconds(lambda: a @ a) for _ in range(5))
+
+
+def count_flops(model: GRepQ, image: torch.Tensor) -> int:
+    """Floating-point operations of both towers on one image."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    with FlopCounterMode(display=False) as counter:
+        model._parts.low_level.trunk(image[None])
+        model._parts.high_level(image[None])
+    return counter.get_total_flops()
+
+
+@torch.no_grad()
+def main() -> None:
+    """Print the ratios as JSON."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--images", type=int, default=200)
+    options = parser.parse_args()
+    paths = list(expand([options.folder]))[: options.images]
+    loading = time.perf_counter()
+    model = GRepQ.from_pretrained(device="cpu")
+    loading = time.perf_counter() - loading
+    list(stream(model, paths[:2]))  # warm
+
+    ours = seconds(lambda: list(stream(model, paths))) / len(paths)
+    images = [load_image(path, max_side=model.max_side) for path in paths]
+    parts = model._parts
+    layout = [image[None].contiguous(memory_format=torch.channels_last) for image in images]
+    towers = seconds(lambda: [(parts.low_level.trunk(x), parts.high_level(x)) for x in layout]) / len(paths)
+    few = images[: max(1, len(images) // 10)]  # the slow one needs no more for a steady mean
+    straight = seconds(lambda: [transcription(model, image) for image in few]) / len(few)
+    start = seconds(lambda: [parts.low_level(torch.rand(100, 3, 96, 96)) for _ in range(20)])
+    straight += start / len(paths)
+    peak = matmul_peak()
+    flops = count_flops(model, images[0])
+    report = {
+        "images": len(paths),
+        "size": list(images[0].shape[1:]),
+        "threads": torch.get_num_threads(),
+        "load_seconds": round(loading, 3),
+        "seconds_a_picture": round(ours, 4),
+        "transcription_seconds_a_picture": round(straight, 4),
+        "times_faster_than_transcription": round(straight / ours, 2),
+        "towers_alone_seconds_a_picture": round(towers, 4),
+        "share_of_towers_alone": round(towers / ours, 3),
+        "gflop_a_picture": round(flops / 1e9, 2),
+        "matmul_peak_gflops": round(peak / 1e9, 1),
+        "share_of_matmul_peak_in_towers": round(flops / towers / peak, 3),
+    }
+    print(json.dumps(report, indent=2))
+
+
+if __name__ == "__main__":
+    main()
