@@ -149,7 +149,7 @@ class GRepQ:
 
         Args:
             images: as for :meth:`score`, or a float array ``(n, d)`` of features from :meth:`features`.
-            mos: n mean opinion scores, higher is better, on any scale.
+            mos: n mean opinion scores on any scale; predictions keep their direction.
             options: passed to :class:`~grepq_iqa.calibration.MOSRegressor`, such as ``alphas``.
 
         Returns:
@@ -208,14 +208,16 @@ class GRepQ:
             Path(directory), self._files, self.config, self.encoder_hash, getattr(self, "regressor_", None)
         )
 
-    def push_to_hub(self, repo_id: str, *, private: bool = False, token: str | None = None) -> str:
-        """Upload the model directory to the Hugging Face Hub; returns the URL of the commit."""
+    def push_to_hub(
+        self, repo_id: str, *, private: bool = False, token: str | None = None, revision: str | None = None
+    ) -> str:
+        """Upload the model directory to the Hugging Face Hub, to the branch ``revision``; returns the commit's URL."""
         import tempfile
 
         from grepq_iqa.publish import push_to_hub
 
         with tempfile.TemporaryDirectory() as folder:
-            return push_to_hub(self.save_pretrained(folder), repo_id, private=private, token=token)
+            return push_to_hub(self.save_pretrained(folder), repo_id, private=private, token=token, revision=revision)
 
     # --- one image at a time, in batches of equal size ------------------------------------------------------------
 
