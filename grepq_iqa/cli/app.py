@@ -54,9 +54,17 @@ app = typer.Typer(
 )
 
 
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"grepq-iqa {__version__}")
+        raise typer.Exit
+
+
 @app.callback()
 def _root(
-    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.", is_eager=True)] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
 ) -> None:
     """How good do photographs look? Scores without a reference, and predictions on your own scale.
 
@@ -68,9 +76,6 @@ def _root(
 
       grepq predict new/*.jpg --model my-model
     """
-    if version:
-        typer.echo(f"grepq-iqa {__version__}")
-        raise typer.Exit
 
 
 def run() -> None:
