@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from grepq_iqa.errors import GrepqError
+from grepq_iqa.errors import GrepqError, UsageError
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 
@@ -82,6 +82,8 @@ def high_level(
 
     if threads:
         torch.set_num_threads(threads)
+    if recipe == "paper":
+        raise UsageError("the paper's high-level training (GCL on CLIP RN50) is not built yet; use --recipe compact")
     settings = load_recipe(recipe, "high_level", ProjectionRecipe)
     train_high_level(
         read_index(pristine).paths,
