@@ -10,7 +10,9 @@ The steps take turns through equal parts of the range of the zero-shot score, so
 images are there too. Because it is greedy, the list can be cut anywhere: its first 30 are a choice of 30.
 
 Why not greedy k-centre or D-optimal: both look for the images least like any other, and such images say little about
-the rest. ``benchmarks/selection.py`` measures all of them against labelling at random.
+the rest. ``benchmarks/selection.py`` measures all of them against labelling at random. With ``compact`` on 1,500
+photographs in the wild, 50 labels, 10 seeds, the default gains .002 +- .009 SRCC over random (.008 +- .009 on features
+alone), k-centre and D-optimal on features alone lose .12: it is safe, repeatable, and not yet shown to be better.
 """
 
 from __future__ import annotations
