@@ -123,13 +123,9 @@ def _text_tower(model: str):
 
 
 def _check_names(given: Mapping[str, Tensor], wanted: Mapping[str, Tensor], model: str) -> None:
-    problems = [f"missing {name}" for name in wanted if name not in given]
-    problems += [f"unexpected {name}" for name in given if name not in wanted]
-    problems += [
-        f"{name} is {tuple(given[name].shape)}, not {tuple(wanted[name].shape)}"
-        for name in wanted
-        if name in given and given[name].shape != wanted[name].shape
-    ]
+    from grepq_iqa.weights.tensors import misfits
+
+    problems = misfits(given, wanted)
     if problems:
         raise WeightsError(
             f"these are not the weights of open_clip's {model} text tower: {'; '.join(problems)}",

@@ -25,7 +25,7 @@ from grepq_iqa.encoders.low_level import LowLevelEncoder
 from grepq_iqa.errors import UsageError, WeightsError
 from grepq_iqa.weights import resolve
 from grepq_iqa.weights.manifest import sha256_of
-from grepq_iqa.weights.tensors import POSITIONAL, read_safetensors
+from grepq_iqa.weights.tensors import POSITIONAL, misfits, misshapen, read_safetensors
 from grepq_iqa.zero_shot import Moments
 
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)
@@ -173,7 +173,7 @@ def low_level_tensors(state: Mapping[str, Tensor], path: str = "low level") -> d
         elif not key.startswith(_COPY):
             problems.append(f"unexpected {key}")
     missing = [f"missing {_authors_name(name)}" for name in wanted if name not in mapped]
-    problems = missing + problems + _shape_problems(mapped, wanted, original)
+    problems = missing + problems + misshapen(mapped, wanted, original)
     for key, tensor in state.items():
         if not key.startswith(_COPY) or key.startswith(f"{_COPY}fc."):
             continue
@@ -196,10 +196,7 @@ def high_level_tensors(state: Mapping[str, Tensor], path: str = "high level") ->
     """
     wanted = {name: tensor for name, tensor in _rn50_state().items() if name != POSITIONAL}
     given = {name: tensor for name, tensor in state.items() if name != POSITIONAL}
-    problems = [f"missing {name}" for name in wanted if name not in given]
-    problems += [f"unexpected {name}" for name in given if name not in wanted]
-    problems += _shape_problems(given, wanted, {})
-    _refuse(problems, path, "CLIP RN50's image tower")
+    _refuse(misfits(given, wanted), path, "CLIP RN50's image tower")
     return {f"encoder.visual.{name}": _stored(given[name]) for name in wanted}
 
 
@@ -316,14 +313,6 @@ def _rn50_state() -> dict[str, Tensor]:
             vision["layers"], config["embed_dim"], vision["width"] * 32 // 64, vision["image_size"], vision["width"]
         )
     return tower.state_dict()
-
-
-def _shape_problems(given: Mapping[str, Tensor], wanted: Mapping[str, Tensor], shown: Mapping[str, str]) -> list[str]:
-    return [
-        f"{shown.get(name, name)} is {tuple(given[name].shape)}, not {tuple(wanted[name].shape)}"
-        for name in wanted
-        if name in given and given[name].shape != wanted[name].shape
-    ]
 
 
 def _refuse(problems: list[str], path: str, what: str) -> None:

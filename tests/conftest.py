@@ -21,3 +21,21 @@ def compact():
     from grepq_iqa import GRepQ
 
     return GRepQ.from_pretrained(device="cpu", dtype="float32")
+
+
+@pytest.fixture
+def empty_hub(tmp_path, monkeypatch):
+    """A loopback Hub, with the client in this process pointed at it and at an empty cache."""
+    from hub_server import HubServer
+    from huggingface_hub import constants
+
+    with HubServer() as server:
+        monkeypatch.setattr(constants, "ENDPOINT", server.url)
+        monkeypatch.setattr(
+            constants, "HUGGINGFACE_CO_URL_TEMPLATE", server.url + "/{repo_id}/resolve/{revision}/{filename}"
+        )
+        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "home" / "hub"))
+        monkeypatch.setattr(constants, "HF_ASSETS_CACHE", str(tmp_path / "home" / "assets"))
+        monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "home" / "token"))
+        monkeypatch.delenv("HF_TOKEN", raising=False)
+        yield server

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 import yaml
-from hub_server import HubServer
 from huggingface_hub import ModelCard, constants
 
 from grepq_iqa.errors import WeightsError
@@ -47,19 +46,10 @@ def matter(card: str) -> dict:
 
 
 @pytest.fixture
-def hub(tmp_path, monkeypatch):
-    with HubServer() as server:
-        monkeypatch.setattr(constants, "ENDPOINT", server.url)
-        monkeypatch.setattr(
-            constants, "HUGGINGFACE_CO_URL_TEMPLATE", server.url + "/{repo_id}/resolve/{revision}/{filename}"
-        )
-        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "home" / "hub"))
-        monkeypatch.setattr(constants, "HF_ASSETS_CACHE", str(tmp_path / "home" / "assets"))
-        monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "home" / "token"))
-        # Xet is a protocol of its own, which the Hub offers beside LFS; the client chooses LFS without it.
-        monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
-        monkeypatch.delenv("HF_TOKEN", raising=False)
-        yield server
+def hub(empty_hub, monkeypatch):
+    # Xet is a protocol of its own, which the Hub offers beside LFS; the client chooses LFS without it.
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
+    return empty_hub
 
 
 @pytest.fixture

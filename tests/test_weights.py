@@ -92,20 +92,11 @@ SCHEMA = {
 
 
 @pytest.fixture
-def hub(tmp_path, monkeypatch):
-    """The server, with the client in this process pointed at it and at an empty cache."""
-    with HubServer() as server:
-        monkeypatch.setattr(constants, "ENDPOINT", server.url)
-        monkeypatch.setattr(
-            constants, "HUGGINGFACE_CO_URL_TEMPLATE", server.url + "/{repo_id}/resolve/{revision}/{filename}"
-        )
-        monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "home" / "hub"))
-        monkeypatch.setattr(constants, "HF_ASSETS_CACHE", str(tmp_path / "home" / "assets"))
-        monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "home" / "token"))
-        monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
-        monkeypatch.delenv("HF_TOKEN", raising=False)
-        server.commit = server.add(REPO, FILES)
-        yield server
+def hub(empty_hub, monkeypatch):
+    """The server with one model."""
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    empty_hub.commit = empty_hub.add(REPO, FILES)
+    return empty_hub
 
 
 @pytest.fixture

@@ -7,7 +7,6 @@ torchvision's parameter names, followed by a two-layer head.
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 
 
@@ -70,8 +69,3 @@ class LowLevelEncoder(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.head(self.trunk(x).mean(dim=(2, 3)))
-
-    @torch.no_grad()
-    def feature_map(self, x: Tensor) -> Tensor:
-        """The map before pooling, ``(B, 512, h, w)``, for dense evaluation."""
-        return self.trunk(x)

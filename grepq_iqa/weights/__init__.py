@@ -1,7 +1,6 @@
 """Model name -> verified local files. Importing this does not import torch, nor does resolving a bundled model."""
 
 from grepq_iqa.weights.manifest import hash_files, load_manifest, manifest_path, update_manifest
-from grepq_iqa.weights.records import remembered_sha256
 from grepq_iqa.weights.resolve import FileCheck, ModelFiles, is_available, resolve, verify
 
 __all__ = [
@@ -11,7 +10,6 @@ __all__ = [
     "is_available",
     "load_manifest",
     "manifest_path",
-    "remembered_sha256",
     "resolve",
     "update_manifest",
     "verify",

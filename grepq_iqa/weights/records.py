@@ -30,11 +30,6 @@ def records_folder(cache_dir: str | os.PathLike[str] | None = None) -> Path:
     return Path(constants.HF_ASSETS_CACHE) / "grepq-iqa"
 
 
-def remembered_sha256(path: str | os.PathLike[str], cache_dir: str | os.PathLike[str] | None = None) -> str:
-    """SHA-256 of a file, computed once and remembered until its size or modification time changes."""
-    return Records(records_folder(cache_dir)).sha256(Path(path))
-
-
 class Records:
     """``records.json`` of one folder. Reading never fails; a folder that cannot be written is simply not remembered."""
 

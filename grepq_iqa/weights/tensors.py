@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,6 +30,23 @@ def read_safetensors(path: Path, prefix: str = "") -> dict[str, Tensor]:
             return {name: stream.get_tensor(name) for name in stream.keys() if name.startswith(prefix)}  # noqa: SIM118
     except (OSError, SafetensorError) as error:
         raise WeightsError(f"{path} is not a readable safetensors file: {error}", path.name, path.name) from error
+
+
+def misfits(given: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> list[str]:
+    """What keeps ``given`` from being ``wanted``: every missing, every unexpected and every misshapen name."""
+    missing = [f"missing {name}" for name in wanted if name not in given]
+    return missing + [f"unexpected {name}" for name in given if name not in wanted] + misshapen(given, wanted)
+
+
+def misshapen(
+    given: Mapping[str, Tensor], wanted: Mapping[str, Tensor], shown: Mapping[str, str] | None = None
+) -> list[str]:
+    """The names in both whose shapes differ; ``shown`` tells what a message calls a name."""
+    return [
+        f"{(shown or {}).get(name, name)} is {tuple(given[name].shape)}, not {tuple(wanted[name].shape)}"
+        for name in wanted
+        if name in given and given[name].shape != wanted[name].shape
+    ]
 
 
 def assemble_high_level(checkpoint: Path, prompts: Path, target: Path) -> Path:
