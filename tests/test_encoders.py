@@ -87,14 +87,17 @@ def test_lite0_equals_timm(size):
     timm = pytest.importorskip("timm")
     torch.manual_seed(0)
     theirs = timm.create_model("tf_efficientnet_lite0", pretrained=False, num_classes=0).eval()
-    stem, stages = build_lite0()
+    stem, stages, head = build_lite0()
     stem.load_state_dict(torch.nn.Sequential(theirs.conv_stem, theirs.bn1).state_dict())
     ours = torch.nn.Sequential(*stages)
     ours.load_state_dict(theirs.blocks.state_dict())
+    head.load_state_dict(torch.nn.Sequential(theirs.conv_head, theirs.bn2).state_dict())
     x = torch.randn(2, 3, *size)
     with torch.no_grad():
         want = theirs.blocks(theirs.bn1(theirs.conv_stem(x)))
-        torch.testing.assert_close(ours.eval()(stem.eval()(x)), want, atol=1e-4, rtol=1e-4)
+        found = ours.eval()(stem.eval()(x))
+        torch.testing.assert_close(found, want, atol=1e-4, rtol=1e-4)
+        torch.testing.assert_close(head.eval()(found), theirs.bn2(theirs.conv_head(want)), atol=1e-4, rtol=1e-4)
 
 
 def test_other_efficientnets_come_from_timm():

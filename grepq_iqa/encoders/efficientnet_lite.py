@@ -1,4 +1,4 @@
-"""EfficientNet-Lite0's stem and stages (Tan and Le, ICML 2019; the Lite variant has ReLU6 and no squeeze-excitation).
+"""EfficientNet-Lite0 without its classifier (Tan and Le, ICML 2019; Lite has ReLU6 and no squeeze-excitation).
 
 Equal to timm's ``tf_efficientnet_lite0``, with its parameter names, and here only because importing timm takes longer
 than importing torch, which every start of the command line would pay for.
@@ -11,6 +11,7 @@ from torch.nn import functional as F
 
 BATCH_NORM_EPS = 1e-3  # TensorFlow's, with which the weights were trained
 STEM_CHANNELS = 32
+HEAD_CHANNELS = 1280
 # kernel, stride, expansion, channels, blocks
 STAGES = (
     (3, 1, 1, 16, 1),
@@ -80,8 +81,8 @@ class InvertedResidual(nn.Module):
         return out + x if self.has_skip else out
 
 
-def build_lite0() -> tuple[nn.Sequential, list[nn.Sequential]]:
-    """Stem, ``(B, 3, H, W)`` to 32 channels at half size, and the seven stages; all with random weights."""
+def build_lite0() -> tuple[nn.Sequential, list[nn.Sequential], nn.Sequential]:
+    """Stem, ``(B, 3, H, W)`` to 32 channels at half size; the seven stages; the head, to 1280. Random weights."""
     stem = nn.Sequential(SameConv2d(3, STEM_CHANNELS, 3, 2, bias=False), NormAct(STEM_CHANNELS))
     stages, channels = [], STEM_CHANNELS
     for kernel, stride, expansion, out_channels, blocks in STAGES:
@@ -94,4 +95,5 @@ def build_lite0() -> tuple[nn.Sequential, list[nn.Sequential]]:
                 stage.append(InvertedResidual(channels, out_channels, kernel, step, expansion))
             channels = out_channels
         stages.append(nn.Sequential(*stage))
-    return stem, stages
+    head = nn.Sequential(nn.Conv2d(channels, HEAD_CHANNELS, 1, bias=False), NormAct(HEAD_CHANNELS))
+    return stem, stages, head

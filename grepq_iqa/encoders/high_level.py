@@ -34,7 +34,8 @@ class HighLevelEncoder(nn.Module):
 
     Args:
         config: the ``high_level`` object of config.json: ``architecture``, ``model``, ``mean``, ``std``, and for timm
-            ``layers`` (stages to pool) and ``dim``.
+            ``layers`` (stages to pool), ``head`` (whether to pool the last map before the classifier too; default
+            false) and ``dim``.
 
     Raises:
         UsageError: an unknown architecture or model.
@@ -51,7 +52,9 @@ class HighLevelEncoder(nn.Module):
         if architecture == "open_clip":
             self.tower: nn.Module = ClipResNetTower(config["model"])
         elif architecture == "timm":
-            self.tower = PooledTimmTower(config["model"], tuple(config["layers"]), config["dim"])
+            self.tower = PooledTimmTower(
+                config["model"], tuple(config["layers"]), config["dim"], head=config.get("head", False)
+            )
         else:
             raise UsageError(f"config.json: unknown high-level architecture {architecture!r} (open_clip or timm)")
         self.dim: int = self.tower.dim
@@ -115,56 +118,71 @@ class MeanTokenAttentionPool(nn.Module):
 class PooledTimmTower(nn.Module):
     """Mean and standard deviation of the maps after several stages of an EfficientNet, and their projection.
 
+    With ``head`` the mean of the last map before the classifier joins them: what the picture shows.
+
     The statistics are standardised with ``pool_mean`` and ``pool_scale``, which training measures on ordinary
     photographs, and clipped to +-``CLIP`` so that an odd picture cannot leave the range that training saw.
 
     Args:
         name: timm's, of a model with ``conv_stem``, ``bn1`` and ``blocks``; ``tf_efficientnet_lite0`` needs no timm.
-        layers: indices of stages; what follows the last one is not even built.
+        layers: indices of stages, ascending; what follows the last one that is needed is not even built.
         dim: length of the embedding.
+        head: pool the map that ImageNet's classifier pools, too.
     """
 
     CLIP = 5.0
     pool_mean: Tensor
     pool_scale: Tensor
 
-    def __init__(self, name: str, layers: tuple[int, ...], dim: int) -> None:
+    def __init__(self, name: str, layers: tuple[int, ...], dim: int, *, head: bool = False) -> None:
         super().__init__()
-        stem, stages = build_lite0() if name == "tf_efficientnet_lite0" else _build_by_timm(name)
+        stem, stages, last = build_lite0() if name == "tf_efficientnet_lite0" else _build_by_timm(name)
         self.stem = stem
-        self.stages = nn.ModuleList(stages[: max(layers) + 1])
+        self.stages = nn.ModuleList(stages if head else stages[: max(layers) + 1])
+        self.head = last if head else None
         self.layers, self.dim = frozenset(layers), dim
-        self.feature_dim = 2 * sum(_out_channels(self.stages[layer]) for layer in layers)
+        # Features of every block in order: each layer's means and deviations, then the head's means.
+        self.block_sizes = [2 * _out_channels(self.stages[layer]) for layer in sorted(layers)]
+        if head:
+            self.block_sizes.append(_out_channels(last))
+        self.feature_dim = sum(self.block_sizes)
         self.register_buffer("pool_mean", torch.zeros(self.feature_dim))
         self.register_buffer("pool_scale", torch.ones(self.feature_dim))
         self.projection = nn.Linear(self.feature_dim, dim)
 
     def pooled(self, x: Tensor) -> Tensor:
-        """``(B, feature_dim)``: for every layer the mean of each channel, then its standard deviation."""
+        """``(B, feature_dim)``: of each layer the channels' means, then their deviations; then the head's means."""
         x = self.stem(x)
         statistics: list[Tensor] = []
         for index, stage in enumerate(self.stages):
             x = stage(x)
             if index in self.layers:
                 statistics.extend(_mean_and_std(x))
+        if self.head is not None:
+            statistics.append(self.head(x).float().flatten(2).mean(2))
         return torch.cat(statistics, dim=1)
+
+    def standardise(self, pooled: Tensor) -> Tensor:
+        """Pooled statistics in units of their spread over ordinary photographs, clipped."""
+        return ((pooled - self.pool_mean) / self.pool_scale).clamp(-self.CLIP, self.CLIP)
 
     def project(self, pooled: Tensor) -> Tensor:
         """Embedding ``(B, dim)`` of pooled statistics."""
-        return self.projection(((pooled - self.pool_mean) / self.pool_scale).clamp(-self.CLIP, self.CLIP))
+        return self.projection(self.standardise(pooled))
 
     def forward(self, x: Tensor) -> HighLevelOutput:
         pooled = self.pooled(x)
         return HighLevelOutput(self.project(pooled), pooled)
 
 
-def _build_by_timm(name: str) -> tuple[nn.Sequential, list[nn.Module]]:
-    """Stem and stages of any EfficientNet of timm's, with random weights."""
+def _build_by_timm(name: str) -> tuple[nn.Sequential, list[nn.Module], nn.Sequential]:
+    """Stem, stages and head of any EfficientNet of timm's, with random weights."""
     import timm
 
     try:
         backbone: Any = timm.create_model(name, pretrained=False, num_classes=0)
-        return nn.Sequential(backbone.conv_stem, backbone.bn1), list(backbone.blocks)
+        stem, head = (backbone.conv_stem, backbone.bn1), (backbone.conv_head, backbone.bn2)
+        return nn.Sequential(*stem), list(backbone.blocks), nn.Sequential(*head)
     except (RuntimeError, AttributeError) as error:
         raise UsageError(f"config.json: timm has no EfficientNet named {name!r}") from error
 

@@ -15,20 +15,47 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=N
 
 Prepared = Annotated[Path, typer.Option(help="A folder that `prepare` wrote.")]
 Recipe = Annotated[str, typer.Option(help="paper, compact, or a TOML file.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint in --out.")]
+Steps = Annotated[int | None, typer.Option(help="Other than the recipe's.")]
+Workers = Annotated[int, typer.Option(help="Processes that prepare pictures.")]
+Threads = Annotated[int, typer.Option(help="Threads of torch; 0 leaves its own choice.")]
+SaveEvery = Annotated[int, typer.Option(help="Steps between checkpoints.")]
+Precision = Annotated[str, typer.Option(help="no, bf16 or fp16.")]
 Out = Annotated[Path, typer.Option("--out", "-o", help="Folder of this run.")]
 
 
 @app.command()
 def prepare(
-    sources: Annotated[list[str], typer.Argument(help="Folders or patterns of photographs.")], out: Out
+    sources: Annotated[list[str], typer.Argument(help="Folders or patterns of photographs.")],
+    out: Out,
+    recipe: Annotated[
+        str | None, typer.Option(help="Also compute the FSIM matrices that this recipe's low-level training needs.")
+    ] = None,
+    pristine: Annotated[bool, typer.Option("--pristine", help="Also list the sharp and colourful tiles.")] = False,
 ) -> None:
-    """Check photographs and write the list that the other commands read."""
+    """Check photographs and write the list that the other commands read; run it again to go on."""
     from grepq_iqa.training.prepare import prepare as run
 
     prepared = run(sources, out, on_done=_count("checked"))
     for path, reason in prepared.rejected.items():
         typer.echo(f"skipped {path}: {reason}", err=True)
     typer.echo(f"{len(prepared.photographs)} photographs, {len(prepared.rejected)} skipped -> {out}")
+    if pristine:
+        from grepq_iqa.training.pristine import write_tiles
+
+        count = write_tiles(prepared.paths, out, on_done=_count("searched for tiles"))
+        typer.echo(f"{count} pristine tiles -> {out / 'tiles.json'}")
+    if recipe:
+        from grepq_iqa.training.groups import QualityGroups
+        from grepq_iqa.training.recipe import LowLevelRecipe, load_recipe
+        from grepq_iqa.training.similarity_cache import SimilarityCache
+
+        settings = load_recipe(recipe, "low_level", LowLevelRecipe)
+        if not settings.fixed_versions:
+            raise UsageError(f"recipe {recipe} damages a photograph anew each time: there is no FSIM to keep")
+        cache = SimilarityCache(out, settings)
+        QualityGroups(prepared.paths, settings, 0, cache).fill_cache(_count("FSIM of"))
+        typer.echo(f"FSIM matrices -> {cache.folder}")
 
 
 @app.command()
@@ -36,22 +63,20 @@ def low_level(
     photographs: Prepared,
     out: Out,
     recipe: Recipe = "compact",
-    resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint in --out.")] = False,
-    steps: Annotated[int | None, typer.Option(help="Other than the recipe's.")] = None,
-    workers: Annotated[int, typer.Option(help="Processes that prepare groups.")] = 1,
-    threads: Annotated[int, typer.Option(help="Threads of torch; 0 leaves its own choice.")] = 0,
-    save_every: Annotated[int, typer.Option(help="Steps between checkpoints.")] = 50,
-    mixed_precision: Annotated[str, typer.Option(help="no, bf16 or fp16.")] = "no",
+    resume: Resume = False,
+    steps: Steps = None,
+    workers: Workers = 1,
+    threads: Threads = 0,
+    save_every: SaveEvery = 50,
+    mixed_precision: Precision = "no",
 ) -> None:
     """Train the low-level encoder by the quality-aware contrastive loss."""
-    import torch
-
     from grepq_iqa.training.low_level import train_low_level
     from grepq_iqa.training.prepare import read_index
     from grepq_iqa.training.recipe import LowLevelRecipe, load_recipe
+    from grepq_iqa.training.similarity_cache import SimilarityCache
 
-    if threads:
-        torch.set_num_threads(threads)
+    _set_threads(threads)
     settings = load_recipe(recipe, "low_level", LowLevelRecipe, steps=steps)
     train_low_level(
         read_index(photographs).paths,
@@ -61,37 +86,65 @@ def low_level(
         workers=workers,
         save_every=save_every,
         mixed_precision=mixed_precision,
+        cache=SimilarityCache(photographs, settings),
     )
+    _draw_curve(out)
 
 
 @app.command()
 def high_level(
-    pristine: Prepared,
     photographs: Prepared,
     out: Out,
+    pristine: Annotated[Path | None, typer.Option(help="Clean photographs (compact): a `prepare` folder.")] = None,
+    clip: Annotated[
+        Path | None,
+        typer.Option(help="open_clip_model.safetensors of timm/resnet50_clip.openai (paper); default: from the Hub."),
+    ] = None,
     recipe: Recipe = "compact",
-    threads: Annotated[int, typer.Option(help="Threads of torch; 0 leaves its own choice.")] = 0,
+    resume: Resume = False,
+    steps: Steps = None,
+    workers: Workers = 1,
+    threads: Threads = 0,
+    save_every: SaveEvery = 50,
+    mixed_precision: Precision = "no",
 ) -> None:
-    """Train the compact high-level encoder; finished shards of statistics are used again."""
-    import torch
+    """Train the high-level encoder: CLIP's tower by the group contrastive loss, or the compact model's projection.
 
-    from grepq_iqa.training.high_level import train_high_level
+    The compact model keeps the statistics that it has computed, so a second run goes on by itself.
+    """
     from grepq_iqa.training.prepare import read_index
-    from grepq_iqa.training.projection import ProjectionRecipe
-    from grepq_iqa.training.recipe import load_recipe
+    from grepq_iqa.training.recipe import has_setting, load_recipe
 
-    if threads:
-        torch.set_num_threads(threads)
-    if recipe == "paper":
-        raise UsageError("the paper's high-level training (GCL on CLIP RN50) is not built yet; use --recipe compact")
-    settings = load_recipe(recipe, "high_level", ProjectionRecipe)
-    train_high_level(
-        read_index(pristine).paths,
-        read_index(photographs).paths,
-        settings,
-        out,
-        on_progress=lambda stage, count: typer.echo(f"{stage} {count}", err=True),
-    )
+    _set_threads(threads)
+    ordinary = read_index(photographs).paths
+    if has_setting(recipe, "high_level", "ladders"):
+        from grepq_iqa.training.high_level import train_high_level
+        from grepq_iqa.training.projection import ProjectionRecipe
+
+        if pristine is None:
+            raise UsageError(f"recipe {recipe} needs --pristine, a folder of clean photographs that `prepare` wrote")
+        train_high_level(
+            read_index(pristine).paths,
+            ordinary,
+            load_recipe(recipe, "high_level", ProjectionRecipe, steps=steps),
+            out,
+            on_progress=lambda stage, count: typer.echo(f"{stage} {count}", err=True),
+        )
+    else:
+        from grepq_iqa.training.clip_tower import GroupRecipe, train_clip_tower
+        from grepq_iqa.weights import fetch_checkpoint
+
+        train_clip_tower(
+            ordinary,
+            load_recipe(recipe, "high_level", GroupRecipe, steps=steps),
+            clip or fetch_checkpoint("clip-rn50"),
+            out,
+            resume=resume,
+            workers=workers,
+            save_every=save_every,
+            mixed_precision=mixed_precision,
+        )
+    _draw_curve(out)
 
 
 @app.command()
@@ -107,42 +160,45 @@ def export(
     max_side: Annotated[int, typer.Option(help="Longest side that the model looks at; 0 for any.")] = 1024,
 ) -> None:
     """Assemble both encoders into a model directory with its tables."""
-    from grepq_iqa.training.export import export_model, hash_list, read_checkpoint
-    from grepq_iqa.training.high_level import encoder_config, read_high_level
+    from grepq_iqa.training.export import export_model, hash_list
+    from grepq_iqa.training.high_level import read_high_level
+    from grepq_iqa.training.low_level import read_low_level
     from grepq_iqa.training.prepare import read_index
-    from grepq_iqa.training.projection import ProjectionRecipe
-    from grepq_iqa.training.recipe import LowLevelRecipe, describe, load_recipe
+    from grepq_iqa.training.recipe import FeatureRecipe, describe, load_recipe
 
-    settings = load_recipe(recipe, "high_level", ProjectionRecipe)
-    encoder, prompts = read_high_level(settings, high_level)
+    weights = load_recipe(recipe, "features", FeatureRecipe)
+    low, high = read_low_level(low_level), read_high_level(high_level)
     clean, ordinary = read_index(pristine).paths, read_index(photographs).paths
-    step = json.loads((low_level / "checkpoint" / "step.json").read_text())["step"]
+    is_clip = high.config["architecture"] == "open_clip"
+    base = "timm/resnet50_clip.openai" if is_clip else f"timm/{high.config['model']}.in1k"
     provenance = {
         "license": "MIT",
-        "base_model": f"timm/{settings.model}.in1k",
+        "base_model": base,
         "data": [
             {"name": "ordinary photographs", "count": len(ordinary)},
             {"name": "pristine photographs", "count": len(clean)},
         ],
         "recipe": recipe,
-        "low_level": describe(load_recipe(recipe, "low_level", LowLevelRecipe)) | {"steps_trained": step},
-        "high_level": describe(settings),
+        "low_level": low.recipe | {"steps_trained": low.steps},
+        "high_level": high.recipe,
+        "features": describe(weights),
         "pristine": {"photographs": len(clean), "sha256": hash_list(clean)},
         "photographs": {"photographs": len(ordinary), "sha256": hash_list(ordinary)},
         "mos_used_in_training": False,
     }
     export_model(
         out,
-        read_checkpoint(low_level),
-        encoder,
-        encoder_config(settings),
-        prompts,
+        low.encoder,
+        high.encoder,
+        high.config,
+        high.prompts,
         clean,
         ordinary[:most],
         name=name,
         provenance=provenance,
-        dense=recipe != "paper",
+        dense=not is_clip,
         max_side=max_side or None,
+        weights=weights,
         on_done=_count("analysed"),
     )
 
@@ -152,13 +208,14 @@ def evaluate(
     model: Annotated[Path, typer.Option(help="Model directory.")],
     csv: Annotated[Path, typer.Option(help="Table of images and MOS.")],
     images: Annotated[Path | None, typer.Option(help="Folder of the images, if not the table's.")] = None,
+    labels: Annotated[list[int], typer.Option(help="Numbers of labels to fit on.")] = [50, 100, 200],  # noqa: B006
     record: Annotated[str | None, typer.Option(help="Write the figures into config.json under this name.")] = None,
 ) -> None:
     """Agreement with human scores: SRCC zero-shot and after a few labels."""
     from grepq_iqa.training.evaluate import evaluate as run
     from grepq_iqa.training.export import record_measurements
 
-    found, _ = run(model, csv, images=images, on_done=_count("analysed"))
+    found, _ = run(model, csv, images=images, labels=tuple(labels), on_done=_count("analysed"))
     typer.echo(json.dumps(found, indent=2))
     if record:
         record_measurements(model, record, found)
@@ -178,6 +235,19 @@ def publish(
 
 def _count(verb: str, every: int = 100):
     return lambda count: typer.echo(f"{verb} {count}", err=True) if count % every == 0 else None
+
+
+def _set_threads(threads: int) -> None:
+    if threads:
+        import torch
+
+        torch.set_num_threads(threads)
+
+
+def _draw_curve(out: Path) -> None:
+    from grepq_iqa.training.curve import plot_learning_curve
+
+    typer.echo(f"{out} is trained; its learning curve is {plot_learning_curve(out)}")
 
 
 def main() -> None:

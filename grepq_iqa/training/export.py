@@ -11,26 +11,21 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import save_file as save_arrays
-from safetensors.torch import load_file, save_file
+from safetensors.torch import save_file
 from scipy.optimize import brentq
 from scipy.special import expit, logit
 from torch import Tensor, nn
 
 from grepq_iqa._version import __version__
-from grepq_iqa.encoders.high_level import HighLevelEncoder
+from grepq_iqa.encoders.high_level import HighLevelEncoder, PooledTimmTower
 from grepq_iqa.encoders.low_level import LowLevelEncoder
+from grepq_iqa.errors import UsageError
 from grepq_iqa.training.analysis import Analysis, analyse_photographs
 from grepq_iqa.training.pristine import pristine_moments
+from grepq_iqa.training.recipe import FeatureRecipe
 from grepq_iqa.zero_shot import DISTANCE_SCALE, LOGIT_SCALE
 
 QUANTILES = 1001
-
-
-def read_checkpoint(out: Path) -> LowLevelEncoder:
-    """The low-level encoder in the last checkpoint of a training run in ``out``."""
-    encoder = LowLevelEncoder()
-    encoder.load_state_dict(load_file(out / "checkpoint" / "model.safetensors"))
-    return encoder.eval()
 
 
 def export_model(
@@ -46,9 +41,13 @@ def export_model(
     provenance: dict[str, Any],
     dense: bool,
     max_side: int | None,
+    weights: FeatureRecipe | None = None,
     on_done: Callable[[int], None] | None = None,
 ) -> Analysis:
     """Write the model directory; returns the analysis of ``ordinary``, on which its tables rest.
+
+    The scale of a feature is its standard deviation over ``ordinary``, divided by its block's weight: a ridge then
+    trusts it by as much less.
 
     Q_L and Q_H get equal spread over ordinary photographs: the distance scale is the median distance, the logit scale
     makes the standard deviations equal. The paper's 100 and 10 fit its own encoders only. No human score is used.
@@ -87,15 +86,28 @@ def export_model(
     distance_scale, logit_scale, balanced = _balance(analysis)
     config["low_level"]["distance_scale"], config["high_level"]["logit_scale"] = distance_scale, logit_scale
     _write_json(directory / "config.json", config)
+    importance = feature_weights(high_level, low_level, weights) if weights else np.float32(1)
     save_arrays(
         {
             "mean": analysis.features.mean(0),
-            "scale": np.maximum(analysis.features.std(0), 1e-6),
+            "scale": np.maximum(analysis.features.std(0), 1e-6) / importance,
             "quantiles": np.quantile(balanced.total, np.linspace(0, 1, QUANTILES)).astype(np.float32),
         },
         directory / "features.safetensors",
     )
     return balanced
+
+
+def feature_weights(high: HighLevelEncoder, low: LowLevelEncoder, recipe: FeatureRecipe) -> NDArray[np.float32]:
+    """The weight of every feature ``(d,)``, in the order of ``GRepQ.features``: high level, then low level."""
+    tower = high.tower
+    sizes = tower.block_sizes if isinstance(tower, PooledTimmTower) else [high.feature_dim]
+    blocks = list(recipe.layers)
+    if isinstance(tower, PooledTimmTower) and tower.head is not None:
+        blocks.append(recipe.head)
+    if len(blocks) != len(sizes) or min(blocks) <= 0 or recipe.low_level <= 0:
+        raise UsageError(f"[features] of the recipe needs {len(sizes)} positive weights, one a block, not {blocks}")
+    return np.repeat(np.array([*blocks, recipe.low_level], dtype=np.float32), [*sizes, low.dim])
 
 
 def hash_list(photographs: list[Path]) -> str:

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from grepq_iqa.encoders.high_level import HighLevelEncoder, PooledTimmTower
+from grepq_iqa.errors import UsageError
 from grepq_iqa.training.imagenet import load_imagenet
 from grepq_iqa.training.projection import ProjectionRecipe, train_projection
+from grepq_iqa.training.recipe import describe
 from grepq_iqa.training.statistics import pool_ladders, pool_photographs
 
 SENTENCE_DIM = 384
+RUN = "high_level.json"
 
 
 def encoder_config(recipe: ProjectionRecipe) -> dict[str, Any]:
@@ -25,6 +29,7 @@ def encoder_config(recipe: ProjectionRecipe) -> dict[str, Any]:
         "architecture": "timm",
         "model": recipe.model,
         "layers": list(recipe.layers),
+        "head": recipe.head,
         "dim": SENTENCE_DIM,
         "mean": [0.5, 0.5, 0.5],
         "std": [0.5, 0.5, 0.5],
@@ -56,18 +61,47 @@ def train_high_level(
     )
     evenly = ordinary[:: max(1, len(ordinary) // recipe.photographs)][: recipe.photographs]
     on_progress("photographs", len(evenly))
-    statistics = pool_photographs(encoder, evenly)
-    prompts, history = train_projection(encoder.tower, ladders, statistics, recipe)
+    statistics = pool_photographs(encoder, evenly, out / "ordinary.safetensors")
+    on_progress("pristine photographs", len(pristine))
+    fine = pool_photographs(encoder, pristine, out / "pristine.safetensors")
+    prompts, history = train_projection(encoder.tower, ladders, fine, statistics, recipe)
     (out / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in history))
-    save_file({k: v.contiguous() for k, v in encoder.tower.state_dict().items()}, out / "tower.safetensors")
+    write_high_level(encoder.eval(), encoder_config(recipe), prompts, recipe, out)
+    return encoder, prompts
+
+
+def write_high_level(
+    encoder: HighLevelEncoder, config: dict[str, Any], prompts: dict[str, Tensor], recipe: object, out: Path
+) -> None:
+    """Leave a trained encoder in ``out`` for ``export``: its weights, its prompts, its config and its recipe."""
+    state = {k: v.contiguous() for k, v in encoder.tower.state_dict().items()}
+    save_file(state, out / "tower.safetensors")
     save_file({name: vector.contiguous() for name, vector in prompts.items()}, out / "prompts.safetensors")
-    return encoder.eval(), prompts
+    described = {"config": config, "recipe": describe(recipe)}
+    (out / RUN).write_text(json.dumps(described, indent=2) + "\n", encoding="utf-8")
 
 
-def read_high_level(recipe: ProjectionRecipe, out: Path) -> tuple[HighLevelEncoder, dict[str, Tensor]]:
-    """What :func:`train_high_level` left in ``out``."""
-    from safetensors.torch import load_file
+@dataclass(frozen=True)
+class HighLevelRun:
+    """What a run left: the encoder in evaluation mode, its part of config.json, its prompts, its recipe."""
 
-    encoder = HighLevelEncoder(encoder_config(recipe))
+    encoder: HighLevelEncoder
+    config: dict[str, Any]
+    prompts: dict[str, Tensor]
+    recipe: dict[str, Any]
+
+
+def read_high_level(out: Path) -> HighLevelRun:
+    """What :func:`write_high_level` left in ``out``.
+
+    Raises:
+        UsageError: nothing is there, or training has not come to its end.
+    """
+    if not (out / RUN).exists():
+        raise UsageError(f"{out} holds no finished run of `high-level`")
+    described = json.loads((out / RUN).read_text(encoding="utf-8"))
+    encoder = HighLevelEncoder(described["config"])
     encoder.tower.load_state_dict(load_file(out / "tower.safetensors"))
-    return encoder.eval(), load_file(out / "prompts.safetensors")
+    return HighLevelRun(
+        encoder.eval(), described["config"], load_file(out / "prompts.safetensors"), described["recipe"]
+    )

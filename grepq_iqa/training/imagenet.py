@@ -18,7 +18,7 @@ from grepq_iqa.errors import UsageError
 
 
 def load_imagenet(tower: PooledTimmTower, name: str) -> None:
-    """Fill stem and stages of ``tower`` (timm's ``name``, ``tf_efficientnet_lite0``) with the package's weights.
+    """Fill stem, stages and head of ``tower`` (timm's ``name``, ``tf_efficientnet_lite0``) with the package's weights.
 
     Raises:
         UsageError: the package is not installed, or does not fit.
@@ -39,6 +39,8 @@ def load_imagenet(tower: PooledTimmTower, name: str) -> None:
     whole.load_state_dict(dict(zip(target, source, strict=True)), strict=False)
     tower.stem.load_state_dict(torch.nn.Sequential(whole.conv_stem, whole.bn1).state_dict())
     tower.stages.load_state_dict(_first(whole.blocks.state_dict(), len(tower.stages)))
+    if tower.head is not None:
+        tower.head.load_state_dict(torch.nn.Sequential(whole.conv_head, whole.bn2).state_dict())
 
 
 def _first(state: dict[str, Tensor], stages: int) -> dict[str, Tensor]:

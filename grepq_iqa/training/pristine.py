@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -58,6 +60,18 @@ def select_tiles(image: Tensor, tile: int = TILE) -> list[tuple[int, int]]:
     colour = colourfulness(tiles[kept])
     kept = kept[colour > COLOUR_SHARE * colour.max()]
     return [divmod(int(index), columns) for index in kept]
+
+
+def write_tiles(photographs: list[Path], out: Path, on_done: Callable[[int], None] | None = None) -> int:
+    """List the pristine tiles in ``out/tiles.json``, photograph to grid positions; returns how many there are."""
+    chosen: dict[str, list[tuple[int, int]]] = {}
+    for count, path in enumerate(photographs, start=1):
+        chosen[str(path)] = select_tiles(load_image(path))
+        if on_done:
+            on_done(count)
+    content = {"tile": TILE, "positions": "row, column of a grid of tiles", "photographs": chosen}
+    (out / "tiles.json").write_text(json.dumps(content, indent=1), encoding="utf-8")
+    return sum(map(len, chosen.values()))
 
 
 @torch.inference_mode()

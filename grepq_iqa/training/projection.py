@@ -1,7 +1,10 @@
 """Train the projection of a frozen tower's statistics, so that sentences about quality mean something.
 
-Three terms: ranking by known damage, within a ladder and across ladders with clean starts; captions, a softmax over all
-sentences that occur; and the paper's group contrastive loss on ordinary photographs. No human score is used.
+Four terms: ranking by known damage, within a ladder and across ladders with clean starts; the order of neighbours on a
+ladder; captions, a softmax over all sentences that occur; and the paper's group contrastive loss on ordinary
+photographs. Then the embedding is moved along good - bad by how fine a photograph is (see :mod:`.fineness`): after and
+not during training, because ranking within contents would unlearn whatever differs between contents. No human score is
+used.
 """
 
 from __future__ import annotations
@@ -14,6 +17,8 @@ from torch.nn import functional as F
 
 from grepq_iqa.encoders.high_level import PooledTimmTower
 from grepq_iqa.training.damage import ATTRIBUTE_PROMPTS, PROMPT_BAD, PROMPT_GOOD, caption_of, damage_of
+from grepq_iqa.training.distortions import SEVERITIES
+from grepq_iqa.training.fineness import fine_direction
 from grepq_iqa.training.losses.gcl import GroupContrastiveLoss, extreme_groups
 from grepq_iqa.training.losses.ranking import DamageRankingLoss
 from grepq_iqa.training.sentences import encode_sentences
@@ -25,16 +30,18 @@ class ProjectionRecipe:
     """Settings of the compact model's high-level encoder.
 
     Attributes:
-        model, layers: the timm tower and its pooled stages.
+        model, layers, head: the timm tower, its pooled stages, and whether the last map is pooled, too.
         ladders, crop: how many ladders of ``crop`` pixels.
         photographs: how many ordinary photographs, evenly taken, for standardisation and groups.
         dropout: of statistics, against leaning on single channels.
-        across, captions, groups: weights of the loss terms beside the ranking within a ladder.
+        across, neighbours, captions, groups: weights of the loss terms beside the ranking within a ladder.
+        fineness: spread of the fineness added along good - bad, by the spread of what damage taught; 0 adds none.
         group_batch, group_size: photographs a step for the group contrastive loss, and members of a group.
     """
 
     model: str
     layers: list[int]
+    head: bool
     ladders: int
     crop: int
     photographs: int
@@ -44,6 +51,8 @@ class ProjectionRecipe:
     weight_decay: float
     dropout: float
     across: float
+    neighbours: float
+    fineness: float
     captions: float
     caption_temperature: float
     groups: float
@@ -55,13 +64,14 @@ class ProjectionRecipe:
 
 
 def train_projection(
-    tower: PooledTimmTower, data: LadderStatistics, ordinary: Tensor, recipe: ProjectionRecipe
+    tower: PooledTimmTower, data: LadderStatistics, pristine: Tensor, ordinary: Tensor, recipe: ProjectionRecipe
 ) -> tuple[dict[str, Tensor], list[dict[str, float]]]:
     """Fill ``tower``'s projection and standardisation.
 
     Args:
         tower: its stem and stages stay as they are.
         data: statistics of ladders, from :func:`~grepq_iqa.training.statistics.pool_ladders`.
+        pristine: statistics ``(m, d)`` of fine photographs, seen at the size of the ordinary ones.
         ordinary: statistics ``(n, d)`` of ordinary photographs; they set the standardisation and feed the groups.
 
     Returns:
@@ -91,8 +101,7 @@ def train_projection(
 
     def embed(pooled: Tensor) -> Tensor:
         keep = (torch.rand(pooled.shape, generator=generator) >= recipe.dropout) / (1 - recipe.dropout)
-        z = ((pooled - tower.pool_mean) / tower.pool_scale).clamp(-tower.CLIP, tower.CLIP)
-        return F.normalize(tower.projection(z * keep), dim=-1)
+        return F.normalize(tower.projection(tower.standardise(pooled) * keep), dim=-1)
 
     history = []
     for step in range(1, recipe.steps + 1):
@@ -103,6 +112,7 @@ def train_projection(
         terms = {
             "within": rank(score, damage[chosen]),
             "across": recipe.across * rank(score[clean].reshape(1, -1), damage[chosen][clean].reshape(1, -1)),
+            "neighbours": recipe.neighbours * rank.neighbours(score[:, : 1 + len(SEVERITIES)]),
             "captions": recipe.captions
             * F.cross_entropy(
                 (embedding @ vectors.T).flatten(0, 1) / recipe.caption_temperature, caption[chosen].flatten()
@@ -121,8 +131,25 @@ def train_projection(
         schedule.step()
         history.append({"step": step, "loss": loss.item(), **{name: term.item() for name, term in terms.items()}})
 
+    if recipe.fineness:
+        _add_fineness(tower, pristine, ordinary, F.normalize(good - bad, dim=0), recipe.fineness)
+
     names = {"good": PROMPT_GOOD, "bad": PROMPT_BAD}
     for attribute, (high, low) in ATTRIBUTE_PROMPTS.items():
         names |= {f"{attribute}.high": high, f"{attribute}.low": low}
     prompts = dict(zip(names, encode_sentences(list(names.values())), strict=True))
     return prompts, history
+
+
+@torch.no_grad()
+def _add_fineness(tower: PooledTimmTower, pristine: Tensor, ordinary: Tensor, axis: Tensor, share: float) -> None:
+    """Move embeddings along ``axis`` by their fineness, ``share`` of the spread that they have there already.
+
+    Fineness is read from the last block alone, the one that knows most of what a picture shows.
+    """
+    last = slice(tower.feature_dim - tower.block_sizes[-1], tower.feature_dim)
+    z = tower.standardise(ordinary)
+    weights, offset = fine_direction(tower.standardise(pristine)[:, last], z[:, last])
+    spread = share * (tower.projection(z) @ axis).std()
+    tower.projection.weight[:, last].add_(spread * torch.outer(axis, weights))
+    tower.projection.bias.add_(spread * offset * axis)

@@ -27,6 +27,7 @@ class LowLevelRecipe:
         grid, cell: a fragment view has ``grid * grid`` crops of ``cell`` pixels.
         distortions_per_group, levels_per_distortion: a group is the photograph and their product of damaged versions.
         families: names in ``distortions.DISTORTIONS`` to draw from, or "all".
+        fixed_versions: a photograph is damaged in the same way every epoch, so its FSIM matrix can be kept.
         similarity_power: FSIM is raised to this power before it weights pairs; the paper's is 1.
     """
 
@@ -46,6 +47,22 @@ class LowLevelRecipe:
     seed: int
     steps: int = 0
     epochs: int = 0
+    fixed_versions: bool = False
+
+
+@dataclass(frozen=True)
+class FeatureRecipe:
+    """How much each block of features counts in a regression on few labels, 1 being most.
+
+    Attributes:
+        low_level: the low-level encoder's features.
+        layers: one a pooled stage of the high-level tower, or one for the whole of a tower without stages.
+        head: the tower's last map, where it is pooled.
+    """
+
+    low_level: float
+    layers: list[float]
+    head: float = 1.0
 
 
 def load_recipe(name: str, section: str, kind: type[T], **overrides: Any) -> T:
@@ -54,15 +71,7 @@ def load_recipe(name: str, section: str, kind: type[T], **overrides: Any) -> T:
     Raises:
         UsageError: no such recipe, no such section, or a key that is missing or unknown.
     """
-    path = Path(name)
-    if not name.endswith(".toml"):
-        path = Path(str(resources.files("grepq_iqa.training") / "recipes" / f"{name}.toml"))
-    if not path.is_file():
-        known = sorted(p.stem for p in path.parent.glob("*.toml"))
-        raise UsageError(f"no recipe {name!r}: give a .toml file or one of {', '.join(known)}")
-    settings = tomllib.loads(path.read_text(encoding="utf-8")).get(section)
-    if settings is None:
-        raise UsageError(f"{path} has no section [{section}]")
+    path, settings = _read_section(name, section)
     settings |= {key: value for key, value in overrides.items() if value is not None}
     names = {field.name for field in fields(kind)}  # type: ignore[arg-type]
     required = {field.name for field in fields(kind) if field.default is MISSING}  # type: ignore[arg-type]
@@ -72,6 +81,28 @@ def load_recipe(name: str, section: str, kind: type[T], **overrides: Any) -> T:
     return kind(**settings)
 
 
+def has_setting(name: str, section: str, setting: str) -> bool:
+    """Whether recipe ``name`` sets ``setting`` in ``section``: tells one kind of training from another.
+
+    Raises:
+        UsageError: no such recipe or section.
+    """
+    return setting in _read_section(name, section)[1]
+
+
 def describe(recipe: object) -> dict[str, Any]:
     """The settings as plain values, for config.json and checkpoints."""
     return asdict(recipe)  # type: ignore[call-overload]
+
+
+def _read_section(name: str, section: str) -> tuple[Path, dict[str, Any]]:
+    path = Path(name)
+    if not name.endswith(".toml"):
+        path = Path(str(resources.files("grepq_iqa.training") / "recipes" / f"{name}.toml"))
+    if not path.is_file():
+        known = sorted(p.stem for p in path.parent.glob("*.toml"))
+        raise UsageError(f"no recipe {name!r}: give a .toml file or one of {', '.join(known)}")
+    settings = tomllib.loads(path.read_text(encoding="utf-8")).get(section)
+    if settings is None:
+        raise UsageError(f"{path} has no section [{section}]")
+    return path, settings

@@ -9,17 +9,18 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from PIL import Image, ImageOps
 from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from grepq_iqa.encoders.high_level import HighLevelEncoder, PooledTimmTower
 from grepq_iqa.errors import UsageError
-from grepq_iqa.images import load_image
 from grepq_iqa.training.damage import Steps
 from grepq_iqa.training.ladders import make_ladder
 
 SHARD = 50
+SQUARE = 512
 
 
 @dataclass(frozen=True)
@@ -84,14 +85,31 @@ def read_ladders(out: Path, ladders: int) -> LadderStatistics:
 
 
 @torch.inference_mode()
-def pool_photographs(encoder: HighLevelEncoder, photographs: list[Path]) -> Tensor:
-    """Statistics ``(n, d)`` of whole photographs at native size."""
+def pool_photographs(encoder: HighLevelEncoder, photographs: list[Path], out: Path) -> Tensor:
+    """Statistics ``(n, d)`` of the central squares of photographs, at most ``SQUARE`` pixels a side after shrinking.
+
+    They are kept in the file ``out`` and read from it by the next run over as many photographs.
+    """
+    if out.exists():
+        found = load_file(out)["pooled"]
+        if len(found) == len(photographs):
+            return found
     tower = _pooled_tower(encoder)
     rows = []
     for path in photographs:
-        image = load_image(path)[None].contiguous(memory_format=torch.channels_last)
+        image = central_square(path)[None].contiguous(memory_format=torch.channels_last)
         rows.append(tower.pooled((image - encoder.mean) / encoder.std)[0])
+    fresh = out.with_suffix(".part")
+    save_file({"pooled": torch.stack(rows)}, fresh)
+    fresh.replace(out)
     return torch.stack(rows)
+
+
+def central_square(path: Path) -> Tensor:
+    """The middle of a photograph, ``(3, S, S)`` with S at most ``SQUARE``; small ones are not enlarged."""
+    with Image.open(path) as image:
+        square = ImageOps.fit(image.convert("RGB"), (min(SQUARE, *image.size),) * 2, Image.Resampling.LANCZOS)
+    return torch.from_numpy(np.asarray(square).copy()).permute(2, 0, 1).float() / 255
 
 
 def _pooled_tower(encoder: HighLevelEncoder) -> PooledTimmTower:

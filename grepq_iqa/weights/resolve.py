@@ -105,19 +105,21 @@ def resolve(
     local_only = local_files_only or offline()
     hub, records = Hub(cache_dir, token), Records(records_folder(cache_dir))
     plan = _plan(name, revision, hub, records, local_only, refresh)
-    paths: dict[str, Path] = {}
-    digests: dict[str, str | None] = {}
-    for part in plan.parts:
-        if part.path is not None:
-            paths[part.name] = _check_local(plan.name, part, records)
-        else:
-            paths[part.name], digests[part.name] = _fetch(part, hub, records, local_only)
-    if plan.record:
-        revisions = {plan.branch: plan.revision} if plan.branch and plan.revision else {}
-        records.remember(revisions=revisions, files={plan.record: digests})
+    paths = _obtain(plan, hub, records, local_only)
     if plan.entry is not None and plan.entry.prompts:
         paths[HIGH_LEVEL] = _converted(paths[HIGH_LEVEL], plan.entry.prompts, records)
     return ModelFiles(plan.name, paths, plan.source, plan.revision)
+
+
+def fetch_checkpoint(name: str, *, cache_dir: str | os.PathLike[str] | None = None) -> Path:
+    """The high-level file of a model as the Hub has it: for "clip-rn50" the whole CLIP checkpoint, text tower and all.
+
+    Raises:
+        WeightsError: as `resolve`.
+    """
+    hub, records = Hub(cache_dir), Records(records_folder(cache_dir))
+    plan = _plan(name, None, hub, records, offline(), False)
+    return _obtain(plan, hub, records, offline())[HIGH_LEVEL]
 
 
 def verify(
@@ -256,6 +258,21 @@ def _known_commit(repo: str, file: str, wanted: str, hub: Hub, records: Records,
     if refresh:
         return None
     return records.commit(repo, wanted) or hub.cached_commit(repo, file, wanted)
+
+
+def _obtain(plan: _Plan, hub: Hub, records: Records, local_only: bool) -> dict[str, Path]:
+    """Verified local paths of a plan's files, downloading what is missing."""
+    paths: dict[str, Path] = {}
+    digests: dict[str, str | None] = {}
+    for part in plan.parts:
+        if part.path is not None:
+            paths[part.name] = _check_local(plan.name, part, records)
+        else:
+            paths[part.name], digests[part.name] = _fetch(part, hub, records, local_only)
+    if plan.record:
+        revisions = {plan.branch: plan.revision} if plan.branch and plan.revision else {}
+        records.remember(revisions=revisions, files={plan.record: digests})
+    return paths
 
 
 def _check_local(model: str, part: _Part, records: Records) -> Path:

@@ -42,3 +42,11 @@ class DamageRankingLoss(nn.Module):
         losses = F.softplus(violation / self.temperature) * self.temperature
         counts = (more >= self.least).to(losses.dtype)
         return (losses * counts).sum() / counts.sum().clamp_min(1)
+
+    def neighbours(self, scores: Tensor) -> Tensor:
+        """Loss of pictures in order of rising damage against the next one only, without margin: none may tie.
+
+        Args:
+            scores: ``(rows, pictures)``, the least damaged first.
+        """
+        return F.softplus((scores[:, 1:] - scores[:, :-1]) / self.temperature).mean()
