@@ -4,11 +4,12 @@ For every seed: shuffle the labelled set, keep 300 images for testing, choose ``
 `MOSRegressor` on their labels and take the SRCC on the 300. A method's gain is paired: over the mean of five random
 draws from the same seed. Every method is run on features alone and, with --scores, spread over the zero-shot range.
 
-    python benchmarks/selection.py dev.npy labels.csv --statistics train.npy --scores scores.npy -n 50 --seeds 30
+    python benchmarks/selection.py dev.npz labels.csv --scores scores.npy -n 50 --seeds 30
 
-Features are .npy or .npz (array ``features``), one row for each row of the labels' CSV, in its order; --statistics
-takes features of other, ordinary photographs to standardise with. K-means (the image nearest to each centre, within
-each part of the score range) is here for comparison only: it is no better, takes longer, and its list cannot be cut.
+Features are .npy or .npz (array ``features``), one row for each row of the labels' CSV, in its order, standardised as
+the bundled model does it; --statistics takes features of other, ordinary photographs to standardise with instead.
+K-means (the image nearest to each centre, within each part of the score range) is here for comparison only: it is no
+better, takes longer, and its list cannot be cut.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ import numpy as np
 from scipy.stats import spearmanr
 from sklearn.cluster import KMeans
 
+from grepq_iqa import GRepQ
 from grepq_iqa.calibration import MOSRegressor, feature_statistics, standardise
 from grepq_iqa.selection import BINS, Method, select
 
@@ -44,8 +46,12 @@ def main() -> None:
     with args.labels.open(newline="") as file:
         mos = np.array([float(row[-1]) for row in list(csv.reader(file))[1:]])
     scores = np.load(args.scores) if args.scores else None
-    ordinary = read_features(args.statistics, args.columns) if args.statistics else features
-    mean, scale = feature_statistics(ordinary)
+    if args.statistics:
+        mean, scale = feature_statistics(read_features(args.statistics, args.columns))
+    else:
+        model = GRepQ.from_pretrained(device="cpu")
+        chosen = slice(-args.columns if args.columns else None, None)
+        mean, scale = model.feature_mean[chosen], model.feature_scale[chosen]
 
     def srcc(pool: np.ndarray, test: np.ndarray) -> float:
         regressor = MOSRegressor(feature_mean=mean, feature_scale=scale).fit(features[pool], mos[pool])

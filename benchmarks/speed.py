@@ -2,10 +2,11 @@
 
 1. against a straight transcription of METHOD.md with the same weights: float32, every 96-pixel patch encoded by itself
    and all at once, pristine statistics computed again from 2,000 patches at the start;
-2. against the two towers alone, fed from memory (what decoding, statistics and bookkeeping cost);
-3. arithmetic achieved over the measured peak of a matrix product.
+2. against BRISQUE and NIQE, each on one picture after the other, where they are installed (`pip install ".[rivals]"`);
+3. against the two towers alone, fed from memory (what decoding, statistics and bookkeeping cost);
+4. arithmetic achieved over the measured peak of a matrix product in the same number format.
 
-Run: python benchmarks/speed.py FOLDER [--images 200]
+Run: python benchmarks/speed.py FOLDER [--images 200] [--dtype auto]
 """
 
 from __future__ import annotations
@@ -21,13 +22,21 @@ import torch
 
 from grepq_iqa import GRepQ
 from grepq_iqa.batch import expand, stream
+from grepq_iqa.benchmark.rivals import load_rival
+from grepq_iqa.devices import autocast
+from grepq_iqa.errors import GrepqError
 from grepq_iqa.images import load_image
+from grepq_iqa.loading import Parts, load_parts
 from grepq_iqa.patches import iter_patches
+from grepq_iqa.weights import resolve
+
+RIVALS = ("brisque", "niqe")
+FEW = 20
+"""Pictures that time the slow ones, whose mean is steady long before 200."""
 
 
-def transcription(model: GRepQ, image: torch.Tensor) -> float:
+def transcription(parts: Parts, image: torch.Tensor) -> float:
     """Q as METHOD section 2 reads, with nothing shared between its two parts."""
-    parts = model._parts
     patches = torch.cat(list(iter_patches(image, 96, 48, 1 << 30)))
     f = parts.low_level(patches).double().numpy()
     parts.low_level(image[None])  # the whole image, for the features
@@ -46,20 +55,35 @@ def seconds(function: Callable[[], object]) -> float:
     return time.perf_counter() - started
 
 
-def matmul_peak() -> float:
-    """Floating-point operations a second of a large float32 product, best of five."""
-    a = torch.randn(1536, 1536)
-    return 2 * 1536**3 / min(seconds(lambda: a @ a) for _ in range(5))
+def matmul_peak(dtype: torch.dtype) -> float:
+    """Floating-point operations a second of a large product, best of five."""
+    a = torch.randn(2048, 2048).to(dtype)
+    return 2 * 2048**3 / min(seconds(lambda: a @ a) for _ in range(5))
 
 
-def count_flops(model: GRepQ, image: torch.Tensor) -> int:
+def count_flops(parts: Parts, image: torch.Tensor) -> int:
     """Floating-point operations of both towers on one image."""
     from torch.utils.flop_counter import FlopCounterMode
 
     with FlopCounterMode(display=False) as counter:
-        model._parts.low_level.trunk(image[None])
-        model._parts.high_level(image[None])
+        parts.low_level.trunk(image[None])
+        parts.high_level(image[None])
     return counter.get_total_flops()
+
+
+def time_rivals(images: list[torch.Tensor]) -> dict[str, float | str]:
+    """Seconds a picture of each older method, or what to install for it."""
+    found: dict[str, float | str] = {}
+    pixels = [(image * 255).round().byte().permute(1, 2, 0).contiguous().numpy() for image in images]
+    for name in RIVALS:
+        try:
+            method = load_rival(name)
+        except GrepqError as error:
+            found[name] = str(error)
+            continue
+        method(pixels[0])  # warm
+        found[name] = round(seconds(lambda m=method: [m(p) for p in pixels]) / len(pixels), 4)
+    return found
 
 
 @torch.no_grad()
@@ -68,32 +92,45 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--images", type=int, default=200)
+    parser.add_argument("--dtype", default="auto")
     options = parser.parse_args()
     paths = list(expand([options.folder]))[: options.images]
     loading = time.perf_counter()
-    model = GRepQ.from_pretrained(device="cpu")
+    model = GRepQ.from_pretrained(device="cpu", dtype=options.dtype)
     loading = time.perf_counter() - loading
     list(stream(model, paths[:2]))  # warm
 
     ours = seconds(lambda: list(stream(model, paths))) / len(paths)
     images = [load_image(path, max_side=model.max_side) for path in paths]
-    parts = model._parts
     layout = [image[None].contiguous(memory_format=torch.channels_last) for image in images]
-    towers = seconds(lambda: [(parts.low_level.trunk(x), parts.high_level(x)) for x in layout]) / len(paths)
-    few = images[: max(1, len(images) // 10)]  # the slow one needs no more for a steady mean
-    straight = seconds(lambda: [transcription(model, image) for image in few]) / len(few)
-    start = seconds(lambda: [parts.low_level(torch.rand(100, 3, 96, 96)) for _ in range(20)])
+    parts = model._parts
+
+    def feed_towers() -> None:
+        for x in layout:
+            with autocast(model.device, model.dtype):
+                parts.low_level.trunk(x)
+                parts.high_level(x)
+
+    towers = seconds(feed_towers) / len(paths)
+    bundled = resolve(None)
+    plain = load_parts(bundled.name, bundled.files)  # as it was trained: nothing folded, float32
+    few = images[:FEW]
+    transcription(plain, few[0])  # warm
+    straight = seconds(lambda: [transcription(plain, image) for image in few]) / len(few)
+    start = seconds(lambda: [plain.low_level(torch.rand(100, 3, 96, 96)) for _ in range(20)])
     straight += start / len(paths)
-    peak = matmul_peak()
-    flops = count_flops(model, images[0])
+    peak = matmul_peak(model.dtype)
+    flops = count_flops(plain, images[0])
     report = {
         "images": len(paths),
         "size": list(images[0].shape[1:]),
         "threads": torch.get_num_threads(),
+        "dtype": str(model.dtype).removeprefix("torch."),
         "load_seconds": round(loading, 3),
         "seconds_a_picture": round(ours, 4),
         "transcription_seconds_a_picture": round(straight, 4),
         "times_faster_than_transcription": round(straight / ours, 2),
+        "rivals_seconds_a_picture": time_rivals(few),
         "towers_alone_seconds_a_picture": round(towers, 4),
         "share_of_towers_alone": round(towers / ours, 3),
         "gflop_a_picture": round(flops / 1e9, 2),

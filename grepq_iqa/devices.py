@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from contextlib import AbstractContextManager, nullcontext
+from functools import lru_cache
 
 import torch
+from threadpoolctl import ThreadpoolController
 
 from grepq_iqa.errors import UsageError
 
@@ -46,6 +48,20 @@ def autocast(device: torch.device, dtype: torch.dtype) -> AbstractContextManager
     if dtype == torch.float32:
         return nullcontext()
     return torch.autocast(device.type, dtype)
+
+
+def one_blas_thread() -> AbstractContextManager:
+    """Keep NumPy's linear algebra to the calling thread.
+
+    Its products here take a millisecond, but its threads then spin for some fifty more, waiting for work, on the very
+    cores where torch's threads compute: on two cores that doubled the time of a picture.
+    """
+    return _blas().limit(limits=1, user_api="blas")
+
+
+@lru_cache(maxsize=1)
+def _blas() -> ThreadpoolController:
+    return ThreadpoolController()
 
 
 def _has_native_bfloat16(device: torch.device) -> bool:

@@ -14,7 +14,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from grepq_iqa import zero_shot
-from grepq_iqa.devices import autocast, choose_device, choose_dtype
+from grepq_iqa.devices import autocast, choose_device, choose_dtype, one_blas_thread
+from grepq_iqa.encoders.inference import prepare_for_inference
 from grepq_iqa.errors import LabelsError, NotFittedError, UsageError
 from grepq_iqa.images import load_image, split_batch
 from grepq_iqa.inspection import inspect
@@ -62,7 +63,7 @@ class GRepQ:
         self._files = dict(files)
         self._parts = parts
         for encoder in (parts.low_level, parts.high_level):
-            encoder.to(self.device).to(memory_format=torch.channels_last)
+            prepare_for_inference(encoder, self.device, self.dtype)
         low = parts.config["low_level"]
         self._patch, self._stride = low.get("patch", 96), low.get("stride", 48)
         self._dense = low.get("evaluation", "exact") == "dense"
@@ -255,15 +256,16 @@ class GRepQ:
         """Score and features of loaded images ``(3, H, W)`` of one size; the lower floor of every public method."""
         batch = torch.stack([reflect_up_to(image, self._patch) for image in images])
         batch = batch.to(self.device).contiguous(memory_format=torch.channels_last)
-        with autocast(self.device, self.dtype):
+        with autocast(self.device, self.dtype), one_blas_thread():
             low_whole, low_patches = self._low_level(batch)
             high = self._parts.high_level(batch)
         embeddings = high.embedding.float().cpu().numpy()
         features = torch.cat([high.features.float(), low_whole.float()], dim=1).cpu().numpy()
-        return [
-            (self._score(patches, embedding, inspect(image, self._patch)), feature)
-            for patches, embedding, image, feature in zip(low_patches, embeddings, images, features, strict=True)
-        ]
+        with one_blas_thread():
+            return [
+                (self._score(patches, embedding, inspect(image, self._patch)), feature)
+                for patches, embedding, image, feature in zip(low_patches, embeddings, images, features, strict=True)
+            ]
 
     def _low_level(self, batch: Tensor) -> tuple[Tensor, list[zero_shot.Moments]]:
         """Features of the whole images ``(B, 128)``, and the moments of each one's patch features."""

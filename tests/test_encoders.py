@@ -7,6 +7,7 @@ import torch
 
 from grepq_iqa.encoders.efficientnet_lite import build_lite0
 from grepq_iqa.encoders.high_level import HighLevelEncoder, MeanTokenAttentionPool
+from grepq_iqa.encoders.inference import fold_batch_norm, prepare_for_inference
 from grepq_iqa.encoders.low_level import LowLevelEncoder
 from grepq_iqa.errors import UsageError
 
@@ -111,3 +112,36 @@ def test_unknown_architectures_are_named():
         HighLevelEncoder(TIMM | {"architecture": "transformer"})
     with pytest.raises(UsageError, match="no-such-net"):
         HighLevelEncoder(TIMM | {"model": "no-such-net"})
+
+
+def _with_lived_in_norms(encoder: torch.nn.Module) -> torch.nn.Module:
+    """Batch normalisations as training leaves them: no scale is 1, no shift is 0."""
+    for module in encoder.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            for tensor, low, high in (
+                (module.weight, 0.5, 1.5), (module.bias, -0.5, 0.5),
+                (module.running_mean, -0.5, 0.5), (module.running_var, 0.5, 2.0),
+            ):  # fmt: skip
+                torch.nn.init.uniform_(tensor, low, high)
+    return encoder.eval()
+
+
+@pytest.mark.parametrize("name", ["low level", "timm", "clip"])
+@torch.no_grad()
+def test_folded_encoders_compute_the_same(name):
+    torch.manual_seed(0)
+    clip = {"architecture": "open_clip", "model": "RN50", "mean": [0.5] * 3, "std": [0.25] * 3}
+    configs = {"timm": TIMM | {"head": True}, "clip": clip}
+    encoder = _with_lived_in_norms(LowLevelEncoder() if name == "low level" else HighLevelEncoder(configs[name]))
+    x = torch.rand(2, 3, 97, 130)
+    before = encoder(x)
+    prepare_for_inference(encoder, torch.device("cpu"), torch.float32)
+    assert not any(isinstance(module, torch.nn.BatchNorm2d) for module in encoder.modules())
+    after = encoder(x.contiguous(memory_format=torch.channels_last))
+    for a, b in zip(*((o,) if isinstance(o, torch.Tensor) else o for o in (before, after)), strict=True):
+        torch.testing.assert_close(b, a, rtol=1e-3, atol=1e-4 * a.abs().max().item())
+
+
+def test_a_normalisation_in_training_is_not_folded():
+    with pytest.raises(ValueError, match="evaluation mode"):
+        fold_batch_norm(LowLevelEncoder().train())

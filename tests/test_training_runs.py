@@ -34,11 +34,11 @@ from grepq_iqa.training.clip_tower import (
     train_clip_tower,
 )
 from grepq_iqa.training.export import feature_weights
-from grepq_iqa.training.fineness import fine_direction
 from grepq_iqa.training.groups import QualityGroups
 from grepq_iqa.training.high_level import read_high_level
 from grepq_iqa.training.recipe import FeatureRecipe, LowLevelRecipe, load_recipe
 from grepq_iqa.training.similarity_cache import SimilarityCache
+from grepq_iqa.training.simplicity import simplicity_direction, simplicity_of
 
 TINY = """
 [low_level]
@@ -72,7 +72,7 @@ weight_decay = 0.05
 dropout = 0.2
 across = 0.1
 neighbours = 0.3
-fineness = 0.4
+simplicity = 0.4
 captions = 0.3
 caption_temperature = 0.07
 groups = 0.1
@@ -123,7 +123,7 @@ def test_prepare_low_level_high_level_export(workshop, photos):
     score, features = model.analyse([photos[0]])
     assert 0 < score[0].value < 2 and features.shape == (1, 2 * (24 + 40) + 1280 + 128)
     provenance = model.config["provenance"]
-    assert provenance["low_level"]["steps_trained"] == 6 and provenance["high_level"]["fineness"] == 0.4
+    assert provenance["low_level"]["steps_trained"] == 6 and provenance["high_level"]["simplicity"] == 0.4
     assert provenance["mos_used_in_training"] is False
 
 
@@ -303,16 +303,22 @@ def test_similarity_is_computed_once_for_fixed_versions(photos, tmp_path):
     assert other.folder != cache.folder
 
 
-def test_fineness_is_standard_over_ordinary_photographs_and_higher_for_fine_ones():
+def test_simplicity_is_standard_over_photographs_and_blind_to_damage():
     generator = torch.Generator().manual_seed(0)
-    ordinary, fine = torch.randn(300, 40, generator=generator), torch.randn(40, 40, generator=generator)
-    fine[:, :5] += 1
-    weights, offset = fine_direction(fine, ordinary)
-    found = ordinary @ weights + offset
+    clutter = torch.randn(400, 1, generator=generator)
+    photographs = clutter * torch.ones(12) + 0.5 * torch.randn(400, 12, generator=generator)
+    starts = photographs[:100]
+    fading = torch.zeros(12)
+    fading[:6] = -0.4  # damage quietens half of the channels, so the mean alone would take it for simplicity
+    ladders = torch.stack([starts + step * fading for step in range(6)], dim=1)
+    simple = simplicity_of(photographs)
+    weights, offset = simplicity_direction(photographs, simple, ladders)
+    found = photographs @ weights + offset
     assert found.mean().item() == pytest.approx(0, abs=1e-4) and found.std().item() == pytest.approx(1, abs=1e-4)
-    unseen = torch.randn(200, 40, generator=generator)
-    unseen[:, :5] += 1
-    assert (unseen @ weights + offset).mean() > 1
+    assert np.corrcoef(found, simple)[0, 1] > 0.9
+    drift = (ladders[:, -1] - ladders[:, 0]) @ weights
+    assert (simplicity_of(ladders[:, -1]) - simplicity_of(ladders[:, 0])).mean() > 0.9 * simple.std()
+    assert drift.abs().mean() < 0.1
 
 
 def test_feature_weights_need_one_weight_a_block():

@@ -62,9 +62,7 @@ def train_high_level(
     evenly = ordinary[:: max(1, len(ordinary) // recipe.photographs)][: recipe.photographs]
     on_progress("photographs", len(evenly))
     statistics = pool_photographs(encoder, evenly, out / "ordinary.safetensors")
-    on_progress("pristine photographs", len(pristine))
-    fine = pool_photographs(encoder, pristine, out / "pristine.safetensors")
-    prompts, history = train_projection(encoder.tower, ladders, fine, statistics, recipe)
+    prompts, history = train_projection(encoder.tower, ladders, statistics, recipe)
     (out / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in history))
     write_high_level(encoder.eval(), encoder_config(recipe), prompts, recipe, out)
     return encoder, prompts

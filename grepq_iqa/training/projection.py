@@ -2,9 +2,9 @@
 
 Four terms: ranking by known damage, within a ladder and across ladders with clean starts; the order of neighbours on a
 ladder; captions, a softmax over all sentences that occur; and the paper's group contrastive loss on ordinary
-photographs. Then the embedding is moved along good - bad by how fine a photograph is (see :mod:`.fineness`): after and
-not during training, because ranking within contents would unlearn whatever differs between contents. No human score is
-used.
+photographs. Then the embedding is moved along good - bad by how simple a photograph is (see :mod:`.simplicity`): after
+and not during training, because ranking within contents would unlearn whatever differs between contents. No human score
+is used.
 """
 
 from __future__ import annotations
@@ -16,12 +16,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from grepq_iqa.encoders.high_level import PooledTimmTower
+from grepq_iqa.errors import UsageError
 from grepq_iqa.training.damage import ATTRIBUTE_PROMPTS, PROMPT_BAD, PROMPT_GOOD, caption_of, damage_of
 from grepq_iqa.training.distortions import SEVERITIES
-from grepq_iqa.training.fineness import fine_direction
 from grepq_iqa.training.losses.gcl import GroupContrastiveLoss, extreme_groups
 from grepq_iqa.training.losses.ranking import DamageRankingLoss
 from grepq_iqa.training.sentences import encode_sentences
+from grepq_iqa.training.simplicity import simplicity_direction, simplicity_of
 from grepq_iqa.training.statistics import LadderStatistics
 
 
@@ -35,7 +36,7 @@ class ProjectionRecipe:
         photographs: how many ordinary photographs, evenly taken, for standardisation and groups.
         dropout: of statistics, against leaning on single channels.
         across, neighbours, captions, groups: weights of the loss terms beside the ranking within a ladder.
-        fineness: spread of the fineness added along good - bad, by the spread of what damage taught; 0 adds none.
+        simplicity: its spread along good - bad beside the spread of what damage taught; 0 adds none; needs ``head``.
         group_batch, group_size: photographs a step for the group contrastive loss, and members of a group.
     """
 
@@ -52,7 +53,7 @@ class ProjectionRecipe:
     dropout: float
     across: float
     neighbours: float
-    fineness: float
+    simplicity: float
     captions: float
     caption_temperature: float
     groups: float
@@ -64,14 +65,13 @@ class ProjectionRecipe:
 
 
 def train_projection(
-    tower: PooledTimmTower, data: LadderStatistics, pristine: Tensor, ordinary: Tensor, recipe: ProjectionRecipe
+    tower: PooledTimmTower, data: LadderStatistics, ordinary: Tensor, recipe: ProjectionRecipe
 ) -> tuple[dict[str, Tensor], list[dict[str, float]]]:
     """Fill ``tower``'s projection and standardisation.
 
     Args:
         tower: its stem and stages stay as they are.
         data: statistics of ladders, from :func:`~grepq_iqa.training.statistics.pool_ladders`.
-        pristine: statistics ``(m, d)`` of fine photographs, seen at the size of the ordinary ones.
         ordinary: statistics ``(n, d)`` of ordinary photographs; they set the standardisation and feed the groups.
 
     Returns:
@@ -131,8 +131,8 @@ def train_projection(
         schedule.step()
         history.append({"step": step, "loss": loss.item(), **{name: term.item() for name, term in terms.items()}})
 
-    if recipe.fineness:
-        _add_fineness(tower, pristine, ordinary, F.normalize(good - bad, dim=0), recipe.fineness)
+    if recipe.simplicity:
+        _add_simplicity(tower, data, ordinary, F.normalize(good - bad, dim=0), recipe.simplicity)
 
     names = {"good": PROMPT_GOOD, "bad": PROMPT_BAD}
     for attribute, (high, low) in ATTRIBUTE_PROMPTS.items():
@@ -142,14 +142,17 @@ def train_projection(
 
 
 @torch.no_grad()
-def _add_fineness(tower: PooledTimmTower, pristine: Tensor, ordinary: Tensor, axis: Tensor, share: float) -> None:
-    """Move embeddings along ``axis`` by their fineness, ``share`` of the spread that they have there already.
-
-    Fineness is read from the last block alone, the one that knows most of what a picture shows.
-    """
-    last = slice(tower.feature_dim - tower.block_sizes[-1], tower.feature_dim)
+def _add_simplicity(
+    tower: PooledTimmTower, data: LadderStatistics, ordinary: Tensor, axis: Tensor, share: float
+) -> None:
+    """Move embeddings along ``axis`` by their simplicity, ``share`` of the spread that they have there already."""
+    if tower.head is None:
+        raise UsageError("recipe: simplicity is read from the last map, so it needs head = true")
     z = tower.standardise(ordinary)
-    weights, offset = fine_direction(tower.standardise(pristine)[:, last], z[:, last])
+    ladders = tower.standardise(data.pooled[:, : 1 + len(SEVERITIES)].flatten(0, 1)).unflatten(
+        0, (len(data.pooled), -1)
+    )
+    weights, offset = simplicity_direction(z, simplicity_of(ordinary[:, -tower.block_sizes[-1] :]), ladders)
     spread = share * (tower.projection(z) @ axis).std()
-    tower.projection.weight[:, last].add_(spread * torch.outer(axis, weights))
+    tower.projection.weight.add_(spread * torch.outer(axis, weights))
     tower.projection.bias.add_(spread * offset * axis)
