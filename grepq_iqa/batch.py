@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -23,8 +24,8 @@ from grepq_iqa.results import Score
 if TYPE_CHECKING:
     from grepq_iqa.model import GRepQ
 
-READ_AHEAD = 4
-"""Decoded pictures that wait for the model. Threads suffice: decoders release the interpreter's lock."""
+READ_AHEAD = 8
+"""Pictures that are decoded ahead of the model. Threads suffice: decoders release the interpreter's lock."""
 
 
 @dataclass(frozen=True)
@@ -67,11 +68,12 @@ def expand(paths: Iterable[str | os.PathLike[str]], stdin: TextIO | None = None)
 def stream(model: GRepQ, paths: Iterable[str | os.PathLike[str]], *, features: bool = False) -> Iterator[Result]:
     """Score ``paths`` one after the other, decoding ahead of the model in threads.
 
-    Results come in the order of ``paths``, one for each; a file that cannot be used gives a result with its error. At
-    most ``READ_AHEAD`` decoded pictures exist at a time, whatever the number of files.
+    Results come in the order of ``paths``, one for each; a file that cannot be used gives a result with its error.
+    Neighbours of one size go through the model together where that is faster. At most ``READ_AHEAD`` decoded pictures
+    exist at a time, whatever the number of files.
     """
     source = iter(paths)
-    waiting: deque[tuple[str, Future[Tensor]]] = deque()
+    waiting: deque[_Waiting] = deque()
     with ThreadPoolExecutor(max_workers=min(READ_AHEAD, os.cpu_count() or 1), thread_name_prefix="decode") as pool:
         try:
             while True:
@@ -80,28 +82,63 @@ def stream(model: GRepQ, paths: Iterable[str | os.PathLike[str]], *, features: b
                         path = os.fspath(next(source))
                     except StopIteration:
                         break
-                    waiting.append((path, pool.submit(load_image, path, max_side=model.max_side)))
+                    waiting.append(_Waiting(path, pool.submit(load_image, path, max_side=model.max_side)))
                 if not waiting:
                     return
-                path, decoded = waiting.popleft()
-                yield _result_of(model, path, decoded, features)
+                yield from _results_of(model, _next_group(waiting, model.batch_pixels), features)
         finally:  # also when the consumer stops early
-            for _, future in waiting:
-                future.cancel()
+            for one in waiting:
+                one.decoded.cancel()
 
 
-def _result_of(model: GRepQ, path: str, decoded: Future[Tensor], features: bool) -> Result:
+@dataclass(frozen=True)
+class _Waiting:
+    path: str
+    decoded: Future[Tensor]
+
+    @property
+    def size(self) -> torch.Size | None:
+        """The picture's shape once it is decoded, None where it could not be."""
+        return None if self.decoded.exception() else self.decoded.result().shape
+
+
+def _next_group(waiting: deque[_Waiting], most_pixels: int) -> list[_Waiting]:
+    """Take the first file, and those after it of the same size, up to ``most_pixels`` in all; at least one.
+
+    Who shares a pass depends on the order of the files alone, never on timing, so that a run can be repeated exactly.
+    """
+    group = [waiting.popleft()]
+    size = group[0].size
+    if size is None:
+        return group
+    most = most_pixels // (size[-1] * size[-2])
+    while waiting and len(group) < most and waiting[0].size == size:
+        group.append(waiting.popleft())
+    return group
+
+
+def _results_of(model: GRepQ, group: list[_Waiting], features: bool) -> Iterator[Result]:
     try:
-        [(score, vector)] = model.analyse_tensors([decoded.result()])
-    except ImageError as error:
-        return Result(path, error=error.reason)
-    except GrepqError as error:
-        return Result(path, error=str(error))
-    except (MemoryError, RuntimeError) as error:  # torch reports a lack of memory as RuntimeError
-        if isinstance(error, RuntimeError) and "memory" not in str(error).lower():
-            raise
-        return Result(path, error="not enough memory for this picture; give --max-side")
-    return Result(path, score, vector if features else None)
+        analysed = model.analyse_tensors([one.decoded.result() for one in group])
+    except (GrepqError, MemoryError, RuntimeError) as error:
+        if len(group) > 1:  # whichever it was, it costs the others nothing
+            for one in group:
+                yield from _results_of(model, [one], features)
+            return
+        yield Result(group[0].path, error=_reason(error))
+        return
+    for one, (score, vector) in zip(group, analysed, strict=True):
+        yield Result(one.path, score, vector if features else None)
+
+
+def _reason(error: GrepqError | MemoryError | RuntimeError) -> str:
+    if isinstance(error, ImageError):
+        return error.reason
+    if isinstance(error, GrepqError):
+        return str(error)
+    if isinstance(error, RuntimeError) and "memory" not in str(error).lower():  # torch's lack of memory is one, too
+        raise error
+    return "not enough memory for this picture; give --max-side"
 
 
 def _images_below(folder: Path) -> Iterator[Path]:

@@ -26,8 +26,9 @@ from grepq_iqa.results import Prediction, Score
 if TYPE_CHECKING:
     from grepq_iqa.calibration import MOSRegressor
 
-BATCH_PIXELS = 1 << 20
-"""Images of one size share a forward pass up to this many pixels; more gains nothing on a CPU and costs memory."""
+BATCH_PIXELS_CPU, BATCH_PIXELS = 1 << 18, 1 << 22
+"""Images of one size share a forward pass up to this many pixels. On a CPU that makes pictures of 96 pixels some three
+times faster and those of 512 no faster, so those go alone."""
 
 
 class GRepQ:
@@ -230,6 +231,11 @@ class GRepQ:
         """d, the length of a feature vector."""
         return self._parts.high_level.feature_dim + self._parts.low_level.dim
 
+    @property
+    def batch_pixels(self) -> int:
+        """How many pixels of equally large images are worth one forward pass on this device."""
+        return BATCH_PIXELS_CPU if self.device.type == "cpu" else BATCH_PIXELS
+
     def _analyse_sources(self, sources: Sequence[Any]) -> tuple[list[Score], NDArray[np.float32]]:
         scores: list[Score | None] = [None] * len(sources)
         features = np.empty((len(sources), self.feature_dim), dtype=np.float32)
@@ -243,7 +249,7 @@ class GRepQ:
 
         for index, source in enumerate(sources):
             image = load_image(source, max_side=self.max_side)
-            full = (len(pending) + 1) * image[0].numel() > BATCH_PIXELS
+            full = (len(pending) + 1) * image[0].numel() > self.batch_pixels
             if pending and (full or pending[0][1].shape != image.shape):
                 flush()
             pending.append((index, image))

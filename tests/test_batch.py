@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import os
 import weakref
 
 import numpy as np
@@ -30,6 +31,11 @@ def corpus(tmp_path_factory, photos):
     Image.new("RGB", (300, 1)).save(base / "flat.png")
     Image.new("RGB", (1, 1)).save(base / "dot.png")
     Image.new("L", (3000, 10), 90).save(base / "ribbon.png")
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (10, 30000), np.uint8)).save(base / "long.png")
+    Image.fromarray(np.full((120, 120), np.nan, np.float32)).save(base / "nan.tiff")
+    for name in ("locked.jpg", "two\nlines.jpg", "s\u00f6n \U0001f33b.jpg"):
+        (base / name).write_bytes(good)
+    (base / "locked.jpg").chmod(0)
     return base
 
 
@@ -46,6 +52,53 @@ def test_every_file_ends_in_a_row_and_none_stops_the_others(compact, corpus):
     assert all(by_name[f"cut-{tenth}.jpg"].error for tenth in range(10))
     assert by_name["dot.png"].score and by_name["ribbon.png"].score and by_name["narrow.png"].score
     assert "folder" in by_name["folder.jpg"].error and "link" in by_name["dangling.jpg"].error
+    assert by_name["long.png"].score and by_name["nan.tiff"].error
+    good = by_name["good-1.jpg"].score.value
+    assert by_name["two\nlines.jpg"].score.value == by_name["s\u00f6n \U0001f33b.jpg"].score.value == good
+    locked = by_name["locked.jpg"]
+    if os.access(locked.path, os.R_OK):  # as root may
+        assert locked.score
+    else:
+        assert "permission" in locked.error.lower()
+
+
+def test_neighbours_of_one_size_share_a_pass_and_change_nothing(compact, tmp_path, photos, monkeypatch):
+    photo = Image.open(photos[0])
+    sizes = [(120, 100)] * 5 + [(100, 120)] * 2 + [(120, 100), (600, 500), (600, 500), (120, 100), (120, 100)]
+    paths = []
+    for index, (width, height) in enumerate(sizes):
+        paths.append(tmp_path / f"{index}.png")
+        photo.crop((index, index, index + width, index + height)).save(paths[-1])
+    paths.insert(3, tmp_path / "missing.png")
+    passes = []
+    whole = compact.analyse_tensors
+    monkeypatch.setattr(compact, "analyse_tensors", lambda images: passes.append(len(images)) or whole(images))
+    together = list(batch.stream(compact, paths))
+    # three, the missing file, two; then by size; big ones alone
+    assert passes == [3, 2, 2, 1, 1, 1, 2]
+    for path, result in zip(paths, together, strict=True):
+        [alone] = batch.stream(compact, [path])
+        assert result.path == alone.path == str(path) and (result.error is None) == path.exists()
+        if result.score:
+            assert result.score.value == pytest.approx(alone.score.value, abs=2e-5)
+
+
+def test_a_pass_that_fails_is_repeated_one_by_one(compact, tmp_path, photos, monkeypatch):
+    paths = []
+    for index in range(3):
+        paths.append(tmp_path / f"{index}.png")
+        Image.open(photos[0]).crop((0, 0, 110, 100)).save(paths[-1])
+    whole = compact.analyse_tensors
+
+    def scarce(images):
+        if len(images) > 1:
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
+        return whole(images)
+
+    monkeypatch.setattr(compact, "analyse_tensors", scarce)
+    assert all(result.score for result in batch.stream(compact, paths))
+    monkeypatch.setattr(compact, "analyse_tensors", lambda images: scarce(list(images) * 2))
+    assert ["--max-side" in result.error for result in batch.stream(compact, paths)] == [True] * 3
 
 
 def test_names_are_asked_for_only_just_ahead(compact, photos):
