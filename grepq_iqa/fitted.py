@@ -26,16 +26,17 @@ def write_directory(
     config: Mapping[str, Any],
     encoder_hash: str,
     regressor: MOSRegressor | None,
+    max_side: int | None,
 ) -> Path:
     """Copy a model's ``files`` into ``directory``, with config.json and the regressor as they are now.
+
+    Args:
+        max_side: to which the pictures were shrunk that the regressor was fitted on, None for not at all.
 
     Raises:
         UsageError: ``directory`` is a file, or holds something that is not a model.
     """
-    if directory.exists() and not directory.is_dir():
-        raise UsageError(f"{directory} is a file; give a folder")
-    if directory.is_dir() and any(directory.iterdir()) and not (directory / "config.json").exists():
-        raise UsageError(f"{directory} holds other files and no model; give a new folder")
+    require_model_folder(directory)
     directory.mkdir(parents=True, exist_ok=True)
     for name, path in files.items():
         if name not in {"config.json", CALIBRATION} and Path(path).resolve() != (directory / name).resolve():
@@ -44,12 +45,28 @@ def write_directory(
     (directory / CALIBRATION).unlink(missing_ok=True)
     if regressor is not None:
         state = {key: np.ascontiguousarray(value) for key, value in regressor.state().items()}
-        save_file(state, directory / CALIBRATION, metadata={"encoder_hash": encoder_hash})
+        save_file(
+            state, directory / CALIBRATION, metadata={"encoder_hash": encoder_hash, "max_side": str(max_side or 0)}
+        )
     return directory
 
 
-def read_fitted(files: Mapping[str, Path], encoder_hash: str, name: str) -> MOSRegressor:
-    """The regressor in ``files``.
+def require_model_folder(directory: Path) -> None:
+    """Refuse a folder that must not be written to, before any work is done for it.
+
+    Raises:
+        UsageError: ``directory`` is a file, or holds something that is not a model.
+    """
+    if directory.exists() and not directory.is_dir():
+        raise UsageError(f"{directory} is a file; give a folder")
+    if directory.is_dir() and any(directory.iterdir()) and not (directory / "config.json").exists():
+        raise UsageError(f"{directory} holds other files and no model; give a new folder")
+
+
+def read_fitted(files: Mapping[str, Path], encoder_hash: str, name: str) -> tuple[MOSRegressor, int | None]:
+    """The regressor in ``files``, and the ``max_side`` of the pictures that it was fitted on (0: not shrunk).
+
+    The latter is None in files of a version that did not note it.
 
     Raises:
         WeightsError: it is damaged, or was fitted on the features of other encoders.
@@ -58,10 +75,11 @@ def read_fitted(files: Mapping[str, Path], encoder_hash: str, name: str) -> MOSR
 
     try:
         with safe_open(files[CALIBRATION], framework="numpy") as stored:
-            fitted_on = (stored.metadata() or {}).get("encoder_hash")
+            notes = stored.metadata() or {}
             state = {key: stored.get_tensor(key) for key in stored.keys()}  # noqa: SIM118 - not a dict
     except Exception as error:  # safetensors raises its own type, OSError or ValueError
         raise WeightsError(f"{files[CALIBRATION]} cannot be read: {error}", name, CALIBRATION) from error
+    fitted_on = notes.get("encoder_hash")
     if fitted_on != encoder_hash:
         raise WeightsError(
             f"{CALIBRATION} of {name!r} was fitted on the features of other encoders ({str(fitted_on)[:12]}, not "
@@ -70,4 +88,5 @@ def read_fitted(files: Mapping[str, Path], encoder_hash: str, name: str) -> MOSR
             CALIBRATION,
             "fit again with this model",
         )
-    return MOSRegressor.from_state(state, name=name)
+    side = notes.get("max_side")
+    return MOSRegressor.from_state(state, name=name), int(side) if side and side.isdigit() else None

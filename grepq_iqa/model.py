@@ -117,7 +117,9 @@ class GRepQ:
         if "calibration.safetensors" in resolved.files:
             from grepq_iqa.fitted import read_fitted
 
-            model.regressor_ = read_fitted(resolved.files, model.encoder_hash, resolved.name)
+            model.regressor_, side = read_fitted(resolved.files, model.encoder_hash, resolved.name)
+            if max_side is None and side is not None:
+                model.max_side = side or None  # predictions see pictures as the fit did
         return model
 
     def score(self, images: Any) -> Any:
@@ -207,7 +209,12 @@ class GRepQ:
         from grepq_iqa.fitted import write_directory
 
         return write_directory(
-            Path(directory), self._files, self.config, self.encoder_hash, getattr(self, "regressor_", None)
+            Path(directory),
+            self._files,
+            self.config,
+            self.encoder_hash,
+            getattr(self, "regressor_", None),
+            self.max_side,
         )
 
     def push_to_hub(

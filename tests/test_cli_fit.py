@@ -166,6 +166,15 @@ def test_without_matplotlib_the_plot_is_refused_before_the_work(grepq, model, ph
     assert status == 2 and "grepq-iqa[plot]" in err and not (tmp_path / "m").exists()
 
 
+def test_a_folder_that_must_not_be_written_to_is_refused_before_the_work(grepq, model, photos, tmp_path, monkeypatch):
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "thesis.txt").write_text("mine")
+    monkeypatch.setattr("grepq_iqa.model.GRepQ.from_pretrained", lambda *a, **k: pytest.fail("work was begun"))
+    labels = table(tmp_path / "labels.csv", photos)
+    status, _, err = grepq("fit", "--csv", labels, "-o", tmp_path / "full", "--model", model)
+    assert status == 2 and "holds other files" in err
+
+
 def test_every_bad_row_stops_a_fit_in_one_go(grepq, model, photos, tmp_path):
     bad = tmp_path / "bad.png"
     bad.write_bytes(b"x")

@@ -133,6 +133,17 @@ def test_fit_predict_save_load(compact, labelled, tmp_path):
         model.predict(crops, confidence=1.5)
 
 
+@pytest.mark.parametrize(("fitted_with", "remembered"), [(48, 48), (0, None), (None, 1024)])
+def test_a_fitted_model_sees_pictures_as_its_fit_did(labelled, tmp_path, fitted_with, remembered):
+    crops, mos = labelled
+    model = GRepQ.from_pretrained(device="cpu", dtype="float32", max_side=fitted_with).fit(crops, mos)
+    directory = model.save_pretrained(tmp_path / "mine")
+    again = GRepQ.from_pretrained(directory, device="cpu", dtype="float32")
+    assert again.max_side == model.max_side == remembered
+    assert again.predict(crops[0]).mos == pytest.approx(model.predict(crops[0]).mos)
+    assert GRepQ.from_pretrained(directory, max_side=200).max_side == 200
+
+
 def test_a_fitted_file_of_other_encoders_is_refused(compact, labelled, tmp_path):
     crops, mos = labelled
     directory = GRepQ.from_pretrained(device="cpu").fit(crops, mos).save_pretrained(tmp_path / "mine")

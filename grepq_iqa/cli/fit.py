@@ -64,8 +64,10 @@ def fit(
 
       grepq fit --csv labels.csv -o my-model --image-column picture --mos-column "mean vote"
     """
+    from grepq_iqa.fitted import require_model_folder
     from grepq_iqa.labels import read_labels
 
+    require_model_folder(output)
     labels = read_labels(
         csv,
         image_column=image_column,
