@@ -6,8 +6,10 @@ import csv
 import io
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -64,6 +66,28 @@ def test_jsonl_resume_stdin_and_the_folded_last_line(folder, photos, tmp_path):
     rows = [json.loads(line) for line in output.read_text().splitlines()]
     assert [row["path"] for row in rows] == [str(photos[0]), str(photos[1])]
     assert rows[0]["error"] is None and rows[0]["warnings"] == [] and output.read_text().startswith(whole)
+
+
+def test_an_interrupt_keeps_every_finished_row(photos, tmp_path):
+    many, output = tmp_path / "many", tmp_path / "scores.csv"
+    many.mkdir()
+    for index in range(400):
+        (many / f"{index:03d}.jpg").symlink_to(photos[0].resolve())
+    command = [sys.executable, "-m", "grepq_iqa", "score", str(many), "--output", str(output)]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline and not (output.exists() and output.read_bytes().count(b"\n") > 2):
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        message = process.communicate(timeout=60)[1]
+    assert process.returncode == 130 and "finished rows are kept" in message and "Traceback" not in message
+    rows = list(csv.DictReader(output.open(newline="")))
+    assert 2 <= len(rows) < 400 and all(row["score"] and row["path"] for row in rows)
+    for path in sorted(many.iterdir())[len(rows) + 1 :]:
+        path.unlink()
+    again = grepq("score", many, "--output", output, "--resume")
+    assert again.returncode == 0, again.stderr
+    assert [row["path"] for row in csv.DictReader(output.open(newline=""))] == sorted(map(str, many.iterdir()))
 
 
 @pytest.mark.parametrize(
