@@ -78,6 +78,9 @@ def _root(
     """
 
 
+INTERRUPTED = 130  # as shells report it
+
+
 def run() -> None:
     """Run the program; a :class:`GrepqError` becomes one clear line and exit status 2."""
     try:
@@ -85,9 +88,11 @@ def run() -> None:
     except GrepqError as error:
         typer.echo(f"grepq: {error}", err=True)
         sys.exit(2)
-    except KeyboardInterrupt:
-        typer.echo("interrupted; finished rows are kept", err=True)
-        sys.exit(130)
+    except (KeyboardInterrupt, SystemExit) as stop:
+        if isinstance(stop, SystemExit) and stop.code != INTERRUPTED:  # typer turns an interrupt into this
+            raise
+        typer.echo("grepq: interrupted; finished rows are kept", err=True)
+        sys.exit(INTERRUPTED)
     except BrokenPipeError:  # `grepq score ... | head`
         sys.stderr.close()
         sys.exit(0)
