@@ -82,6 +82,9 @@ group_temperature = 0.5
 margin = 3.0
 seed = 0
 
+[scoring]
+low_level_share = 0.6
+
 [features]
 low_level = 0.5
 layers = [1.0, 0.5]
@@ -125,6 +128,13 @@ def test_prepare_low_level_high_level_export(workshop, photos):
     provenance = model.config["provenance"]
     assert provenance["low_level"]["steps_trained"] == 6 and provenance["high_level"]["simplicity"] == 0.4
     assert provenance["mos_used_in_training"] is False
+
+
+def test_parts_of_the_exported_score_share_as_the_recipe_says(workshop, photos):
+    folder, _ = workshop
+    scores = GRepQ.from_pretrained(folder / "model", device="cpu", dtype="float32").score(list(photos))
+    spread = {part: np.std([getattr(score, part) for score in scores]) for part in ("low_level", "high_level")}
+    assert spread["low_level"] == pytest.approx(0.6 * spread["high_level"], rel=0.02)
 
 
 def test_scales_of_the_exported_model_carry_the_weights(workshop, photos):

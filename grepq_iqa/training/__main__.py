@@ -164,8 +164,9 @@ def export(
     from grepq_iqa.training.high_level import read_high_level
     from grepq_iqa.training.low_level import read_low_level
     from grepq_iqa.training.prepare import read_index
-    from grepq_iqa.training.recipe import FeatureRecipe, describe, load_recipe
+    from grepq_iqa.training.recipe import FeatureRecipe, ScoringRecipe, describe, load_recipe
 
+    scoring = load_recipe(recipe, "scoring", ScoringRecipe)
     weights = load_recipe(recipe, "features", FeatureRecipe)
     low, high = read_low_level(low_level), read_high_level(high_level)
     clean, ordinary = read_index(pristine).paths, read_index(photographs).paths
@@ -181,6 +182,7 @@ def export(
         "recipe": recipe,
         "low_level": low.recipe | {"steps_trained": low.steps},
         "high_level": high.recipe,
+        "scoring": describe(scoring),
         "features": describe(weights),
         "pristine": {"photographs": len(clean), "sha256": hash_list(clean)},
         "photographs": {"photographs": len(ordinary), "sha256": hash_list(ordinary)},
@@ -198,6 +200,7 @@ def export(
         provenance=provenance,
         dense=not is_clip,
         max_side=max_side or None,
+        scoring=scoring,
         weights=weights,
         on_done=_count("analysed"),
     )

@@ -22,7 +22,7 @@ from grepq_iqa.encoders.low_level import LowLevelEncoder
 from grepq_iqa.errors import UsageError
 from grepq_iqa.training.analysis import Analysis, analyse_photographs
 from grepq_iqa.training.pristine import pristine_moments
-from grepq_iqa.training.recipe import FeatureRecipe
+from grepq_iqa.training.recipe import FeatureRecipe, ScoringRecipe
 from grepq_iqa.zero_shot import DISTANCE_SCALE, LOGIT_SCALE
 
 QUANTILES = 1001
@@ -41,7 +41,8 @@ def export_model(
     provenance: dict[str, Any],
     dense: bool,
     max_side: int | None,
-    weights: FeatureRecipe | None = None,
+    scoring: ScoringRecipe,
+    weights: FeatureRecipe,
     on_done: Callable[[int], None] | None = None,
 ) -> Analysis:
     """Write the model directory; returns the analysis of ``ordinary``, on which its tables rest.
@@ -49,8 +50,8 @@ def export_model(
     The scale of a feature is its standard deviation over ``ordinary``, divided by its block's weight: a ridge then
     trusts it by as much less.
 
-    Q_L and Q_H get equal spread over ordinary photographs: the distance scale is the median distance, the logit scale
-    makes the standard deviations equal. The paper's 100 and 10 fit its own encoders only. No human score is used.
+    Unless the recipe keeps the paper's scales, the distance scale is the median distance over ``ordinary``, and the
+    logit scale gives Q_L its share of Q_H's standard deviation there. No human score is used.
     """
     directory.mkdir(parents=True, exist_ok=True)
     save_file(_halved(high_level.tower) | _prompts(prompts), directory / "high_level.safetensors")
@@ -83,10 +84,10 @@ def export_model(
     _write_json(directory / "config.json", config)
     analysis = analyse_photographs(directory, ordinary, on_done=on_done)
 
-    distance_scale, logit_scale, balanced = _balance(analysis)
+    distance_scale, logit_scale, balanced = _balance(analysis, scoring.low_level_share)
     config["low_level"]["distance_scale"], config["high_level"]["logit_scale"] = distance_scale, logit_scale
     _write_json(directory / "config.json", config)
-    importance = feature_weights(high_level, low_level, weights) if weights else np.float32(1)
+    importance = feature_weights(high_level, low_level, weights)
     save_arrays(
         {
             "mean": analysis.features.mean(0),
@@ -131,15 +132,17 @@ def record_measurements(directory: Path, dataset: str, found: dict[str, Any]) ->
     _write_json(directory / "config.json", config)
 
 
-def _balance(analysis: Analysis) -> tuple[float, float, Analysis]:
-    """Scales that give both parts equal spread, rounded to what config.json shows, and the analysis under them."""
+def _balance(analysis: Analysis, share: float) -> tuple[float, float, Analysis]:
+    """Scales under which Q_L spreads ``share`` as much as Q_H, rounded as config.json shows them, and the analysis."""
+    if not share:
+        return DISTANCE_SCALE, LOGIT_SCALE, analysis
     distance = -DISTANCE_SCALE * logit(analysis.low)
     difference = logit(analysis.high) / LOGIT_SCALE
     distance_scale = float(f"{np.median(distance):.3g}")
     low = expit(-distance / distance_scale)
 
     def excess(scale: float) -> float:
-        return float(np.std(expit(scale * difference)) - np.std(low))
+        return float(share * np.std(expit(scale * difference)) - np.std(low))
 
     logit_scale = float(f"{brentq(excess, 1e-3, 1e3):.3g}") if excess(1e-3) < 0 < excess(1e3) else LOGIT_SCALE
     return distance_scale, logit_scale, Analysis(low, expit(logit_scale * difference), analysis.features)

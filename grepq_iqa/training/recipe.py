@@ -65,6 +65,18 @@ class FeatureRecipe:
     head: float = 1.0
 
 
+@dataclass(frozen=True)
+class ScoringRecipe:
+    """How Q_L and Q_H share Q.
+
+    Attributes:
+        low_level_share: spread of Q_L over ordinary photographs, by that of Q_H; 0 keeps the paper's scales, 100 and
+            10, which suit its own encoders.
+    """
+
+    low_level_share: float
+
+
 def load_recipe(name: str, section: str, kind: type[T], **overrides: Any) -> T:
     """The ``section`` of recipe ``name`` (a bundled name or a TOML file) as ``kind``; an override of None is ignored.
 
