@@ -83,7 +83,8 @@ margin = 3.0
 seed = 0
 
 [scoring]
-low_level_share = 0.6
+high_level_spread = 0.1
+low_level_share = 0.2
 
 [features]
 low_level = 0.5
@@ -134,7 +135,8 @@ def test_parts_of_the_exported_score_share_as_the_recipe_says(workshop, photos):
     folder, _ = workshop
     scores = GRepQ.from_pretrained(folder / "model", device="cpu", dtype="float32").score(list(photos))
     spread = {part: np.std([getattr(score, part) for score in scores]) for part in ("low_level", "high_level")}
-    assert spread["low_level"] == pytest.approx(0.6 * spread["high_level"], rel=0.02)
+    assert spread["high_level"] == pytest.approx(0.1, rel=0.02)
+    assert spread["low_level"] == pytest.approx(0.02, rel=0.02)
 
 
 def test_scales_of_the_exported_model_carry_the_weights(workshop, photos):

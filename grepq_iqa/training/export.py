@@ -50,8 +50,8 @@ def export_model(
     The scale of a feature is its standard deviation over ``ordinary``, divided by its block's weight: a ridge then
     trusts it by as much less.
 
-    Unless the recipe keeps the paper's scales, the distance scale is the median distance over ``ordinary``, and the
-    logit scale gives Q_L its share of Q_H's standard deviation there. No human score is used.
+    Unless the recipe keeps the paper's scales, the logit scale and the distance scale give Q_H and Q_L the spreads over
+    ``ordinary`` that it asks for. No human score is used.
     """
     directory.mkdir(parents=True, exist_ok=True)
     save_file(_halved(high_level.tower) | _prompts(prompts), directory / "high_level.safetensors")
@@ -84,7 +84,7 @@ def export_model(
     _write_json(directory / "config.json", config)
     analysis = analyse_photographs(directory, ordinary, on_done=on_done)
 
-    distance_scale, logit_scale, balanced = _balance(analysis, scoring.low_level_share)
+    distance_scale, logit_scale, balanced = _balance(analysis, scoring)
     config["low_level"]["distance_scale"], config["high_level"]["logit_scale"] = distance_scale, logit_scale
     _write_json(directory / "config.json", config)
     importance = feature_weights(high_level, low_level, weights)
@@ -132,20 +132,32 @@ def record_measurements(directory: Path, dataset: str, found: dict[str, Any]) ->
     _write_json(directory / "config.json", config)
 
 
-def _balance(analysis: Analysis, share: float) -> tuple[float, float, Analysis]:
-    """Scales under which Q_L spreads ``share`` as much as Q_H, rounded as config.json shows them, and the analysis."""
-    if not share:
+def _balance(analysis: Analysis, recipe: ScoringRecipe) -> tuple[float, float, Analysis]:
+    """Distance and logit scale for the recipe's spreads, rounded as config.json shows them, and the analysis then."""
+    if not recipe.high_level_spread:
         return DISTANCE_SCALE, LOGIT_SCALE, analysis
     distance = -DISTANCE_SCALE * logit(analysis.low)
     difference = logit(analysis.high) / LOGIT_SCALE
-    distance_scale = float(f"{np.median(distance):.3g}")
-    low = expit(-distance / distance_scale)
+    # The spread of Q_H grows with its scale; that of Q_L falls with its own once this is beyond the median distance.
+    logit_scale = _scale_of_spread(lambda s: expit(s * difference), recipe.high_level_spread, 1e-2, 1e3)
+    wanted = recipe.low_level_share * recipe.high_level_spread
+    median = float(np.median(distance))
+    distance_scale = _scale_of_spread(lambda s: expit(-distance / s), wanted, median, 1e4 * median)
+    balanced = Analysis(expit(-distance / distance_scale), expit(logit_scale * difference), analysis.features)
+    return distance_scale, logit_scale, balanced
+
+
+def _scale_of_spread(part: Callable[[float], NDArray], wanted: float, low: float, high: float) -> float:
+    """The scale in ``[low, high]`` at which ``part`` has the standard deviation ``wanted``, or the nearest."""
 
     def excess(scale: float) -> float:
-        return float(share * np.std(expit(scale * difference)) - np.std(low))
+        return float(np.std(part(scale))) - wanted
 
-    logit_scale = float(f"{brentq(excess, 1e-3, 1e3):.3g}") if excess(1e-3) < 0 < excess(1e3) else LOGIT_SCALE
-    return distance_scale, logit_scale, Analysis(low, expit(logit_scale * difference), analysis.features)
+    if excess(low) * excess(high) < 0:
+        scale = brentq(excess, low, high)
+    else:
+        scale = min((low, high), key=lambda end: abs(excess(end)))
+    return float(f"{scale:.3g}")
 
 
 def _halved(module: nn.Module) -> dict[str, Tensor]:

@@ -67,14 +67,15 @@ class FeatureRecipe:
 
 @dataclass(frozen=True)
 class ScoringRecipe:
-    """How Q_L and Q_H share Q.
+    """How Q_L and Q_H share Q, by their spreads over ordinary photographs. The paper's scales suit its own encoders.
 
     Attributes:
-        low_level_share: spread of Q_L over ordinary photographs, by that of Q_H; 0 keeps the paper's scales, 100 and
-            10, which suit its own encoders.
+        high_level_spread: standard deviation of Q_H; 0 keeps the paper's scales of both parts, 10 and 100.
+        low_level_share: standard deviation of Q_L, by that of Q_H.
     """
 
-    low_level_share: float
+    high_level_spread: float
+    low_level_share: float = 0.0
 
 
 def load_recipe(name: str, section: str, kind: type[T], **overrides: Any) -> T:
