@@ -19,6 +19,7 @@ from torch import Tensor
 
 from grepq_iqa.errors import GrepqError, ImageError
 from grepq_iqa.images import EXTENSIONS, load_image
+from grepq_iqa.labels import read_paths
 from grepq_iqa.results import Score
 
 if TYPE_CHECKING:
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 
 READ_AHEAD = 8
 """Pictures that are decoded ahead of the model. Threads suffice: decoders release the interpreter's lock."""
+
+TABLES = {".csv", ".tsv"}
 
 
 @dataclass(frozen=True)
@@ -42,8 +45,11 @@ def expand(paths: Iterable[str | os.PathLike[str]], stdin: TextIO | None = None)
     """Files named by ``paths``, lazily and in a stable order.
 
     A folder stands for the images below it (by extension, sorted, hidden files left out), a pattern such as ``*.jpg``
-    or ``**/*.png`` for its matches, ``-`` for one path a line on stdin. What does not exist is passed on, so that it
-    gets a row of its own.
+    or ``**/*.png`` for its matches, a table (.csv, .tsv) for the images that it names, ``-`` for one path a line on
+    stdin. What does not exist is passed on, so that it gets a row of its own.
+
+    Raises:
+        LabelsError: a table has no column of images.
     """
     for given in paths:
         text = os.fspath(given)
@@ -55,6 +61,8 @@ def expand(paths: Iterable[str | os.PathLike[str]], stdin: TextIO | None = None)
         path = Path(text)
         if path.is_dir():
             yield from _images_below(path)
+        elif path.suffix.lower() in TABLES and path.is_file():
+            yield from read_paths(path)
         elif glob.has_magic(text) and not path.exists():
             matches = sorted(glob.iglob(text, recursive=True))  # noqa: PTH207 - patterns may be absolute
             for match in matches:

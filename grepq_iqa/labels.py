@@ -127,6 +127,21 @@ def read_labels(
     )
 
 
+def read_paths(source: str | os.PathLike[str]) -> list[Path]:
+    """Images that a table names, one a row, relative to it; files that are not there are left to whoever opens them.
+
+    Raises:
+        LabelsError: the table cannot be read, or none of its columns has a usual name (`IMAGE_ALIASES`).
+    """
+    table = Path(source)
+    _, rows = _rows(_decode(_read(table), table))
+    if not rows:
+        raise LabelsError(f"{table} is empty", str(table))
+    at = _column(rows[0][1], None, IMAGE_ALIASES, "image", table, hint="call that one 'path'")
+    names = [cells[at].strip() for _, cells in rows[1:] if len(cells) > at and cells[at].strip()]
+    return [_find(table.parent, name) or table.parent / name for name in names]
+
+
 def _read(table: Path) -> bytes:
     try:
         return table.read_bytes()
@@ -185,6 +200,7 @@ def _column(
     option: str,
     table: Path,
     taken: int | None = None,
+    hint: str | None = None,
 ) -> int:
     """Index of the column called ``wanted``, or of the first alias that is there."""
     keys = [_key(name) for name in header]
@@ -201,7 +217,7 @@ def _column(
                 return i
     raise LabelsError(
         f"{table}: none of the columns {names} is known to hold the {'images' if option == 'image' else 'scores'}; "
-        f"name it with --{option}-column",
+        f"{hint or f'name it with --{option}-column'}",
         str(table),
     )
 

@@ -131,3 +131,16 @@ def test_expand(folder, monkeypatch):
     assert names(expand([str(folder / "z*.jpg")])) == ["z*.jpg"]
     assert names(expand(["-"], io.StringIO(f"{folder / 'a.jpg'}\n\n{folder / 'x'}\n"))) == ["a.jpg", "x"]
     assert list(expand([])) == []
+
+
+def test_a_table_stands_for_the_images_it_names(folder, tmp_path):
+    table = folder / "list.csv"
+    table.write_text("id;filename;note\n1;a.jpg;\n2;sub/gone.jpg;lost\n")
+    try:
+        assert list(expand([table])) == [folder / "a.jpg", folder / "sub" / "gone.jpg"]
+        other = tmp_path / "other.csv"
+        other.write_text("x,y\n1,2\n")
+        done = grepq("score", other)
+        assert done.returncode == 2 and "none of the columns" in done.stderr and "Traceback" not in done.stderr
+    finally:
+        table.unlink()
