@@ -31,6 +31,7 @@ class SharpnessModel:
 
     name, encoder_hash, max_side, dtype, feature_dim = "sharpness", "ab" * 32, None, torch.float32, 4
     feature_mean = feature_scale = None
+    batch_pixels = 1  # every picture by itself
 
     def __init__(self) -> None:
         self.seen = 0
