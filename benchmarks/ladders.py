@@ -1,10 +1,10 @@
 """Does Q fall at every step when a clean photograph is damaged more and more?
 
-Each photograph (its central square) is blurred, made noisy, compressed and darkened at the five severities of
-`grepq_iqa.training.distortions`. Printed for every family: the share of photographs whose score falls at every one of
-the five steps, for Q and its two parts, and the share of single steps that fall.
+Each photograph (its central square) is blurred, made noisy, compressed and darkened at the severities of
+`grepq_iqa.training.distortions`. Printed for every family: the share of photographs whose score falls at every step,
+for Q and its two parts, and for every step the share of photographs whose Q falls at it.
 
-Run: python benchmarks/ladders.py PATHS... [--photographs 40] [--side 512]
+Run: python benchmarks/ladders.py PATHS... [--photographs 40] [--side 512] [--severities 1 2 3 4 5]
 """
 
 from __future__ import annotations
@@ -29,26 +29,29 @@ def main() -> None:
     parser.add_argument("paths", nargs="+")
     parser.add_argument("--photographs", type=int, default=40, help="evenly taken from all")
     parser.add_argument("--side", type=int, default=512)
+    parser.add_argument("--severities", type=float, nargs="+", default=SEVERITIES, help="rising, at most 5")
     parser.add_argument("--model")
     options = parser.parse_args()
     paths = list(expand(options.paths))
     paths = paths[:: max(1, len(paths) // options.photographs)][: options.photographs]
     model = GRepQ.from_pretrained(options.model, device="cpu")
     for family in FAMILIES:
-        scores = np.array([ladder(model, path, family, options.side) for path in paths])
+        scores = np.array([ladder(model, path, family, options) for path in paths])
         falls = np.diff(scores, axis=1) < 0
         whole = dict(zip(("Q", "Q_L", "Q_H"), falls.all(axis=1).mean(axis=0).round(3).tolist(), strict=True))
-        print(json.dumps({"family": family, "photographs": len(paths), **whole, "steps": falls[..., 0].mean()}))
+        steps = falls[..., 0].mean(axis=0).round(3).tolist()
+        print(json.dumps({"family": family, "photographs": len(paths), **whole, "steps": steps}), flush=True)
 
 
-def ladder(model: GRepQ, path: Path, family: str, side: int) -> list[tuple[float, float, float]]:
-    """Q, Q_L and Q_H of the clean square and of its five damaged versions, rounded to 8 bits as files are."""
-    image = load_image(path)
+def ladder(model: GRepQ, path: Path, family: str, options: argparse.Namespace) -> list[tuple[float, float, float]]:
+    """Q, Q_L and Q_H of the clean square and of its damaged versions, rounded to 8 bits as files are."""
+    image, side = load_image(path), options.side
     height, width = image.shape[1:]
     top, left = max(0, (height - side) // 2), max(0, (width - side) // 2)
     clean = image[:, top : top + side, left : left + side].permute(1, 2, 0).contiguous().numpy()
     # one seed for the whole ladder: noise of severity 5 is noise of severity 1, only stronger
-    versions = [clean, *(distort(clean, family, severity, np.random.default_rng(0)) for severity in SEVERITIES)]
+    damaged = (distort(clean, family, severity, np.random.default_rng(0)) for severity in options.severities)
+    versions = [clean, *damaged]
     found = [model.score(np.round(version * 255).astype(np.uint8)) for version in versions]
     return [(score.value, score.low_level, score.high_level) for score in found]
 

@@ -83,6 +83,35 @@ def test_pooled_statistics_are_mean_and_standard_deviation():
         assert pooled[channels + c].item() == pytest.approx(feature_map[0, c].std(correction=0).item(), abs=1e-5)
 
 
+@pytest.mark.parametrize(("start", "layers", "head"), [(2, [2, 4], True), (3, [0], False)])
+@torch.no_grad()
+def test_damage_is_read_from_copied_stages(start, layers, head):
+    torch.manual_seed(0)
+    config = TIMM | {"layers": layers, "head": head, "damage": {"start": start, "reads": ["distance", "jpeg", "haze"]}}
+    encoder = _with_lived_in_norms(HighLevelEncoder(config))
+    tower, reader = encoder.tower, encoder.tower.damage
+    reader.mean.uniform_(-0.1, 0.1)
+    reader.scale.uniform_(0.5, 2)
+    x = torch.rand(2, 3, 96, 64)
+    plain = HighLevelEncoder(config | {"damage": None}).eval()
+    shared = {k: v for k, v in tower.state_dict().items() if k.startswith(("stem.", "stages.", "head."))}
+    plain.tower.load_state_dict(shared, strict=False)
+    features = encoder(x).features
+    assert features.shape == (2, encoder.feature_dim) == (2, plain.feature_dim + 3)
+    torch.testing.assert_close(features[:, : plain.feature_dim], plain(x).features)
+
+    y = tower.stem((x - 0.5) / 0.5)
+    for stage in tower.stages[:start]:
+        y = stage(y)
+    pooled = []
+    for stage in reader.stages:
+        y = stage(y)
+        pooled += [y.mean((2, 3)), y.std((2, 3), correction=0)]
+    z = ((torch.cat(pooled, 1) - reader.mean) / reader.scale).clamp(-5, 5)
+    want = z @ reader.read.weight.T + reader.read.bias
+    torch.testing.assert_close(features[:, tower.damage_features], want, atol=1e-5, rtol=1e-4)
+
+
 @pytest.mark.parametrize("size", [(96, 96), (97, 131), (224, 150)])
 def test_lite0_equals_timm(size):
     timm = pytest.importorskip("timm")
@@ -131,7 +160,8 @@ def _with_lived_in_norms(encoder: torch.nn.Module) -> torch.nn.Module:
 def test_folded_encoders_compute_the_same(name):
     torch.manual_seed(0)
     clip = {"architecture": "open_clip", "model": "RN50", "mean": [0.5] * 3, "std": [0.25] * 3}
-    configs = {"timm": TIMM | {"head": True}, "clip": clip}
+    timm = TIMM | {"head": True, "damage": {"start": 2, "reads": ["distance", "jpeg"]}}
+    configs = {"timm": timm, "clip": clip}
     encoder = _with_lived_in_norms(LowLevelEncoder() if name == "low level" else HighLevelEncoder(configs[name]))
     x = torch.rand(2, 3, 97, 130)
     before = encoder(x)

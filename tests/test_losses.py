@@ -7,6 +7,7 @@ import math
 import pytest
 import torch
 
+from grepq_iqa.training.losses.damage import DamageLoss
 from grepq_iqa.training.losses.gcl import GroupContrastiveLoss, extreme_groups
 from grepq_iqa.training.losses.qcl import QualityContrastiveLoss
 from grepq_iqa.training.losses.ranking import DamageRankingLoss
@@ -79,7 +80,37 @@ def test_ranking_equals_the_loop():
     assert DamageRankingLoss()(scores, torch.zeros(3, 5)).item() == 0
 
 
-@pytest.mark.parametrize("loss", ["qcl", "gcl", "ranking"])
+def test_damage_loss_equals_the_loop():
+    torch.manual_seed(0)
+    found, distance, severity = torch.randn(3, 4, 6), torch.rand(3, 4), torch.rand(3, 4, 5)
+    distance[:, 0], severity[:, 0] = 0, 0
+    clean = torch.tensor([True, False, True])
+
+    def huber(error: float) -> float:
+        return (error**2 / 2 if abs(error) < 0.1 else 0.1 * (abs(error) - 0.05)) / 0.1
+
+    distances, severities, orders = [], [], []
+    for group in range(3):
+        start = torch.zeros(6) if clean[group] else found[group, 0]
+        for i in range(4):
+            distances.append(huber(float(found[group, i, 0] - start[0] - distance[group, i])))
+            severities += [
+                huber(float(found[group, i, 1 + k] - start[1 + k] - severity[group, i, k])) for k in range(5)
+            ]
+            for j in range(4):
+                more = float(distance[group, i] - distance[group, j])
+                if more >= 0.005:
+                    violation = float(found[group, j, 0] - found[group, i, 0]) + more
+                    # log(1 + e^x) without overflow
+                    x = violation / 0.02
+                    orders.append(0.02 * (max(x, 0) + math.log1p(math.exp(-abs(x)))))
+    want = [sum(terms) / len(terms) for terms in (distances, severities, orders)]
+    loss, figures = DamageLoss(2.0, 4.0, 10.0)(found, distance, severity, clean)
+    assert list(figures.values()) == pytest.approx(want, abs=1e-5)
+    assert loss.item() == pytest.approx(2 * want[0] + 4 * want[1] + 10 * want[2], abs=1e-4)
+
+
+@pytest.mark.parametrize("loss", ["qcl", "gcl", "ranking", "damage"])
 def test_gradients_are_those_of_finite_differences(loss, monkeypatch):
     # the losses compute in float32 on purpose; here they may keep the float64 that gradcheck needs
     monkeypatch.setattr(torch.Tensor, "float", lambda self: self)
@@ -87,9 +118,11 @@ def test_gradients_are_those_of_finite_differences(loss, monkeypatch):
     a = torch.randn(2, 3, 4, dtype=torch.float64, requires_grad=True)
     b = torch.randn(2, 3, 4, dtype=torch.float64, requires_grad=True)
     likeness = torch.rand(2, 3, 3, dtype=torch.float64)
+    known = (likeness[..., 0], likeness, torch.tensor([True, False]))
     functions = {
         "qcl": lambda: torch.autograd.gradcheck(lambda x, y: QualityContrastiveLoss()(x, y, likeness), (a, b)),
         "gcl": lambda: torch.autograd.gradcheck(GroupContrastiveLoss(), (a[0], b[0])),
+        "damage": lambda: torch.autograd.gradcheck(lambda x: DamageLoss()(x, *known)[0], (a,)),
         "ranking": lambda: torch.autograd.gradcheck(lambda x: DamageRankingLoss()(x, likeness[..., 0]), (a[..., 0],)),
     }
     assert functions[loss]()

@@ -17,10 +17,12 @@ from grepq_iqa.training.distortions import DISTORTIONS, SEVERITIES, compose, dis
 from grepq_iqa.training.fragments import fragment_positions, take_fragments
 from grepq_iqa.training.fsim import fsim_matrix
 from grepq_iqa.training.ladders import make_ladder
+from grepq_iqa.training.map_distance import map_distance
 from grepq_iqa.training.photographs import read_photograph
 from grepq_iqa.training.prepare import prepare, read_index
 from grepq_iqa.training.pristine import colourfulness, select_tiles, sharpness
 from grepq_iqa.training.recipe import LowLevelRecipe, load_recipe
+from grepq_iqa.training.versions import VERSIONS, DamagedVersions
 
 
 @pytest.fixture(scope="module")
@@ -54,8 +56,60 @@ def test_compositions_apply_in_order_and_wrong_severities_are_refused(osprey):
     rng = np.random.default_rng
     both = compose(osprey, [("gaussian_blur", 3), ("jpeg", 2)], rng(0))
     np.testing.assert_array_equal(both, distort(distort(osprey, "gaussian_blur", 3, rng(0)), "jpeg", 2, rng(0)))
-    with pytest.raises(ValueError, match="1 to 5"):
-        distort(osprey, "jpeg", 6, rng(0))
+    for wrong in (0, 6):
+        with pytest.raises(ValueError, match="at most 5"):
+            distort(osprey, "jpeg", wrong, rng(0))
+
+
+@pytest.mark.parametrize("name", sorted(set(DISTORTIONS) - {"rescale", "smear"}))  # those two go by whole pixels
+def test_damage_between_two_severities_lies_between(osprey, name):
+    errors = []
+    for severity in (0.4, 1, 1.5, 2):
+        damaged = distort(osprey, name, severity, np.random.default_rng(0))
+        errors.append(float(((damaged - osprey) ** 2).mean()))
+    assert all(a < b for a, b in itertools.pairwise(errors)), errors
+
+
+# --- versions whose damage a tower has to read ----------------------------------------------------------------------
+
+
+def test_versions_say_what_was_done_to_them(photos):
+    data = DamagedVersions(list(photos[:2]), list(photos[2:]), crop=64, length=30, seed=3)
+    assert len(data) == 30
+    for index in range(8):
+        item, again = data[index], data[index]
+        assert all(torch.equal(item[key], again[key]) for key in item)
+        pictures, severity = item["pictures"], item["severity"]
+        assert pictures.dtype == torch.uint8 and pictures.shape == (VERSIONS, 3, 64, 64)
+        assert bool(item["clean"]) == (index % 2 == 0)
+        counts = (severity > 0).sum(1)
+        assert counts[0] == 0 and (counts[1:5] == 1).all() and 2 <= counts[5] <= 4
+        assert severity.max() <= 1 and severity[severity > 0].min() >= 0.2 / 5
+        for mild, worse in ((1, 2), (3, 4)):
+            assert (severity[mild] > 0).equal(severity[worse] > 0) and severity[mild].sum() < severity[worse].sum()
+            error = [((pictures[v].float() - pictures[0].float()) ** 2).mean() for v in (mild, worse)]
+            assert error[0] <= error[1]
+    assert not torch.equal(data[0]["pictures"], data[2]["pictures"])
+
+
+def test_map_distance_equals_a_loop_over_channels():
+    generator = torch.Generator().manual_seed(0)
+    maps = [torch.rand(2, 3, 4, 7, 5, generator=generator), torch.rand(2, 3, 6, 3, 3, generator=generator) * 8]
+    found = map_distance(maps)
+    for group, version in itertools.product(range(2), range(3)):
+        layers = []
+        for layer in maps:
+            alike = []
+            for channel in range(layer.shape[2]):
+                x = layer[group, 0, channel].double().numpy().ravel()
+                y = layer[group, version, channel].double().numpy().ravel()
+                c = 0.01 * x.var() + 1e-6
+                means = (2 * x.mean() * y.mean() + c) / (x.mean() ** 2 + y.mean() ** 2 + c)
+                together = (2 * np.cov(x, y, bias=True)[0, 1] + c) / (x.var() + y.var() + c)
+                alike.append((means + together) / 2)
+            layers.append(1 - np.mean(alike))
+        assert found[group, version].item() == pytest.approx(np.mean(layers), abs=1e-5)
+    torch.testing.assert_close(found[:, 0], torch.zeros(2), atol=1e-6, rtol=0)
 
 
 def test_damage_and_captions():
@@ -138,8 +192,8 @@ def test_ladders_are_functions_of_their_index(photos):
     first = make_ladder(6, photos, photos, 96, seed=0)
     again = make_ladder(6, photos, photos, 96, seed=0)
     np.testing.assert_array_equal(first.pictures, again.pictures)
-    assert first.steps == again.steps and first.pictures.shape == (8, 96, 96, 3) and first.clean_start
-    assert first.steps[0] == [] and [s[0][1] for s in first.steps[1:6]] == [1, 2, 3, 4, 5]
+    assert first.steps == again.steps and first.pictures.shape == (9, 96, 96, 3) and first.clean_start
+    assert first.steps[0] == [] and [s[0][1] for s in first.steps[1:7]] == [0.4, 1, 2, 3, 4, 5]
     assert not make_ladder(7, photos, photos, 96, seed=0).clean_start
 
 

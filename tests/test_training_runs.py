@@ -58,6 +58,21 @@ final_learning_rate = 1e-6
 weight_decay = 0.05
 seed = 0
 
+[damage]
+start = 5
+crop = 48
+batch_groups = 2
+photographs = 4
+steps = 3
+warmup_steps = 1
+learning_rate = 1e-3
+final_learning_rate = 1e-6
+weight_decay = 0.05
+distance = 2.0
+severity = 4.0
+ranking = 10.0
+seed = 0
+
 [high_level]
 model = "tf_efficientnet_lite0"
 layers = [1, 2]
@@ -73,6 +88,7 @@ dropout = 0.2
 across = 0.1
 neighbours = 0.3
 simplicity = 0.4
+damage = 0.5
 captions = 0.3
 caption_temperature = 0.07
 groups = 0.1
@@ -90,6 +106,7 @@ low_level_share = 0.2
 low_level = 0.5
 layers = [1.0, 0.5]
 head = 0.25
+damage = 2.0
 """
 
 
@@ -125,9 +142,10 @@ def test_prepare_low_level_high_level_export(workshop, photos):
         assert (folder / run / "curve.png").read_bytes().startswith(b"\x89PNG")
     model = GRepQ.from_pretrained(folder / "model", device="cpu")
     score, features = model.analyse([photos[0]])
-    assert 0 < score[0].value < 2 and features.shape == (1, 2 * (24 + 40) + 1280 + 128)
+    assert 0 < score[0].value < 2 and features.shape == (1, 2 * (24 + 40) + 1280 + 21 + 128)
     provenance = model.config["provenance"]
-    assert provenance["low_level"]["steps_trained"] == 6 and provenance["high_level"]["simplicity"] == 0.4
+    assert provenance["low_level"]["steps_trained"] == 6 and provenance["high_level"]["projection"]["simplicity"] == 0.4
+    assert provenance["high_level"]["damage"]["steps"] == 3
     assert provenance["mos_used_in_training"] is False
 
 
@@ -145,8 +163,8 @@ def test_scales_of_the_exported_model_carry_the_weights(workshop, photos):
     listed = sorted(str(photo) for photo in photos)
     spread = np.asarray(model.features(listed)).std(0)
     ratio = spread / model.feature_scale
-    blocks = np.split(ratio, np.cumsum([48, 80, 1280]))
-    for block, weight in zip(blocks, (1.0, 0.5, 0.25, 0.5), strict=True):
+    blocks = np.split(ratio, np.cumsum([48, 80, 1280, 21]))
+    for block, weight in zip(blocks, (1.0, 0.5, 0.25, 2.0, 0.5), strict=True):
         moving = block > 1e-6
         np.testing.assert_allclose(block[moving], weight, rtol=0.02)
 

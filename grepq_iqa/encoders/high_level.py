@@ -15,7 +15,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from grepq_iqa.encoders.damage_reader import DamageReader
 from grepq_iqa.encoders.efficientnet_lite import build_lite0
+from grepq_iqa.encoders.pooling import mean_and_std, out_channels
 from grepq_iqa.errors import UsageError
 
 
@@ -35,7 +37,8 @@ class HighLevelEncoder(nn.Module):
     Args:
         config: the ``high_level`` object of config.json: ``architecture``, ``model``, ``mean``, ``std``, and for timm
             ``layers`` (stages to pool), ``head`` (whether to pool the last map before the classifier too; default
-            false) and ``dim``.
+            false), ``damage`` (``start``, the first stage that was copied to see damage, and ``reads``, the names of
+            what it reads; default none) and ``dim``.
 
     Raises:
         UsageError: an unknown architecture or model.
@@ -53,15 +56,23 @@ class HighLevelEncoder(nn.Module):
             self.tower: nn.Module = ClipResNetTower(config["model"])
         elif architecture == "timm":
             self.tower = PooledTimmTower(
-                config["model"], tuple(config["layers"]), config["dim"], head=config.get("head", False)
+                config["model"],
+                tuple(config["layers"]),
+                config["dim"],
+                head=config.get("head", False),
+                damage=config.get("damage"),
             )
         else:
             raise UsageError(f"config.json: unknown high-level architecture {architecture!r} (open_clip or timm)")
         self.dim: int = self.tower.dim
         self.feature_dim: int = self.tower.feature_dim
 
+    def normalise(self, x: Tensor) -> Tensor:
+        """Pixels in [0, 1] to what the tower was trained on."""
+        return (x - self.mean) / self.std
+
     def forward(self, x: Tensor) -> HighLevelOutput:
-        return self.tower((x - self.mean) / self.std)
+        return self.tower(self.normalise(x))
 
 
 class ClipResNetTower(nn.Module):
@@ -118,7 +129,9 @@ class MeanTokenAttentionPool(nn.Module):
 class PooledTimmTower(nn.Module):
     """Mean and standard deviation of the maps after several stages of an EfficientNet, and their projection.
 
-    With ``head`` the mean of the last map before the classifier joins them: what the picture shows.
+    With ``head`` the mean of the last map before the classifier joins them: what the picture shows. With ``damage`` a
+    :class:`~grepq_iqa.encoders.damage_reader.DamageReader`, which goes its own way from one of the maps, adds what it
+    reads.
 
     The statistics are standardised with ``pool_mean`` and ``pool_scale``, which training measures on ordinary
     photographs, and clipped to +-``CLIP`` so that an odd picture cannot leave the range that training saw.
@@ -128,39 +141,67 @@ class PooledTimmTower(nn.Module):
         layers: indices of stages, ascending; what follows the last one that is needed is not even built.
         dim: length of the embedding.
         head: pool the map that ImageNet's classifier pools, too.
+        damage: ``start`` and ``reads`` of config.json; None reads none.
+
+    Attributes:
+        block_sizes: number of features of every block in order: each layer's means and deviations, the head's means,
+            and what is read of damage.
+        head_features, damage_features: where those two stand; empty slices without them.
     """
 
     CLIP = 5.0
     pool_mean: Tensor
     pool_scale: Tensor
 
-    def __init__(self, name: str, layers: tuple[int, ...], dim: int, *, head: bool = False) -> None:
+    def __init__(
+        self,
+        name: str,
+        layers: tuple[int, ...],
+        dim: int,
+        *,
+        head: bool = False,
+        damage: dict[str, Any] | None = None,
+    ) -> None:
         super().__init__()
         stem, stages, last = build_lite0() if name == "tf_efficientnet_lite0" else _build_by_timm(name)
         self.stem = stem
-        self.stages = nn.ModuleList(stages if head else stages[: max(layers) + 1])
+        self.damage_start = damage["start"] if damage else 0
+        self.damage = DamageReader(stages[self.damage_start :], len(damage["reads"])) if damage else None
+        self.stages = nn.ModuleList(stages if head else stages[: max(self.damage_start, max(layers) + 1)])
         self.head = last if head else None
-        self.layers, self.dim = frozenset(layers), dim
-        # Features of every block in order: each layer's means and deviations, then the head's means.
-        self.block_sizes = [2 * _out_channels(self.stages[layer]) for layer in sorted(layers)]
-        if head:
-            self.block_sizes.append(_out_channels(last))
+        self.layers, self.dim = tuple(sorted(layers)), dim
+        of_layers = [2 * out_channels(self.stages[layer]) for layer in self.layers]
+        of_head = [out_channels(last)] if head else []
+        of_damage = [self.damage.reads] if self.damage else []
+        self.block_sizes = of_layers + of_head + of_damage
         self.feature_dim = sum(self.block_sizes)
+        self.head_features = slice(sum(of_layers), sum(of_layers + of_head))
+        self.damage_features = slice(self.head_features.stop, self.feature_dim)
         self.register_buffer("pool_mean", torch.zeros(self.feature_dim))
         self.register_buffer("pool_scale", torch.ones(self.feature_dim))
         self.projection = nn.Linear(self.feature_dim, dim)
 
     def pooled(self, x: Tensor) -> Tensor:
-        """``(B, feature_dim)``: of each layer the channels' means, then their deviations; then the head's means."""
-        x = self.stem(x)
-        statistics: list[Tensor] = []
-        for index, stage in enumerate(self.stages):
-            x = stage(x)
-            if index in self.layers:
-                statistics.extend(_mean_and_std(x))
+        """``(B, feature_dim)``, the blocks of ``block_sizes`` side by side."""
+        maps = self.maps(x)
+        statistics = [part for layer in self.layers for part in mean_and_std(maps[1 + layer])]
         if self.head is not None:
-            statistics.append(self.head(x).float().flatten(2).mean(2))
+            statistics.append(self.head(maps[-1]).float().flatten(2).mean(2))
+        if self.damage is not None:
+            statistics.append(self.damage(maps[self.damage_start]))
         return torch.cat(statistics, dim=1)
+
+    def maps(self, x: Tensor) -> list[Tensor]:
+        """What the stem and then every stage make of ``x``."""
+        maps = [self.stem(x)]
+        for stage in self.stages:
+            maps.append(stage(maps[-1]))
+        return maps
+
+    def set_standard(self, ordinary: Tensor) -> None:
+        """Standardise from now on by the statistics ``(n, feature_dim)`` of ordinary photographs."""
+        self.pool_mean.copy_(ordinary.mean(0))
+        self.pool_scale.copy_(ordinary.std(0).clamp_min(1e-5))
 
     def standardise(self, pooled: Tensor) -> Tensor:
         """Pooled statistics in units of their spread over ordinary photographs, clipped."""
@@ -185,13 +226,3 @@ def _build_by_timm(name: str) -> tuple[nn.Sequential, list[nn.Module], nn.Sequen
         return nn.Sequential(*stem), list(backbone.blocks), nn.Sequential(*head)
     except (RuntimeError, AttributeError) as error:
         raise UsageError(f"config.json: timm has no EfficientNet named {name!r}") from error
-
-
-def _out_channels(stage: nn.Module) -> int:
-    return [module.out_channels for module in stage.modules() if isinstance(module, nn.Conv2d)][-1]
-
-
-def _mean_and_std(x: Tensor) -> tuple[Tensor, Tensor]:
-    """Per channel over the map, in float32 whatever autocast does; a map of one pixel has no spread, not a NaN."""
-    x = x.float().flatten(2)
-    return x.mean(2), x.std(2, correction=0)

@@ -108,16 +108,18 @@ def high_level(
     save_every: SaveEvery = 50,
     mixed_precision: Precision = "no",
 ) -> None:
-    """Train the high-level encoder: CLIP's tower by the group contrastive loss, or the compact model's projection.
+    """Train the high-level encoder: CLIP's tower by the group contrastive loss, or the compact model's own parts.
 
-    The compact model keeps the statistics that it has computed, so a second run goes on by itself.
+    The compact model keeps what it has finished, so a second run goes on by itself; with --resume also within the
+    training of what reads damage.
     """
     from grepq_iqa.training.prepare import read_index
-    from grepq_iqa.training.recipe import has_setting, load_recipe
+    from grepq_iqa.training.recipe import has_section, has_setting, load_recipe
 
     _set_threads(threads)
     ordinary = read_index(photographs).paths
     if has_setting(recipe, "high_level", "ladders"):
+        from grepq_iqa.training.damage_reader import DamageRecipe
         from grepq_iqa.training.high_level import train_high_level
         from grepq_iqa.training.projection import ProjectionRecipe
 
@@ -128,6 +130,11 @@ def high_level(
             ordinary,
             load_recipe(recipe, "high_level", ProjectionRecipe, steps=steps),
             out,
+            damage=load_recipe(recipe, "damage", DamageRecipe) if has_section(recipe, "damage") else None,
+            resume=resume,
+            workers=workers,
+            save_every=save_every,
+            mixed_precision=mixed_precision,
             on_progress=lambda stage, count: typer.echo(f"{stage} {count}", err=True),
         )
     else:

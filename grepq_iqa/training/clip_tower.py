@@ -24,6 +24,7 @@ from grepq_iqa.training.high_level import write_high_level
 from grepq_iqa.training.loop import Batch, LoopSettings, run
 from grepq_iqa.training.losses.gcl import GroupContrastiveLoss, extreme_groups
 from grepq_iqa.training.photographs import read_photograph
+from grepq_iqa.training.recipe import describe
 from grepq_iqa.weights.tensors import POSITIONAL, misfits, read_safetensors
 
 CLIP_MEAN, CLIP_STD = [0.48145466, 0.4578275, 0.40821073], [0.26862954, 0.26130258, 0.27577711]
@@ -132,7 +133,7 @@ def train_clip_tower(
     settings = LoopSettings(out, steps, recipe.batch_size, save_every, workers, mixed_precision)
     run(encoder, loss_of, data, optimiser, schedule, settings, resume=resume, on_step=on_step)
     prompts = {name.removeprefix("prompts."): vector for name, vector in prompt_vectors(state).items()}
-    write_high_level(encoder.cpu().eval(), clip_config(recipe.model), prompts, recipe, out)
+    write_high_level(encoder.cpu().eval(), clip_config(recipe.model), prompts, describe(recipe), out)
     return encoder
 
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
+
 from grepq_iqa.training.distortions import DISTORTIONS
 
-Steps = list[tuple[str, int]]
-"""Distortions in the order of application, each with its severity 1 to 5; empty for a clean picture."""
+Steps = list[tuple[str, float]]
+"""Distortions in the order of application, each with its severity, at most 5; empty for a clean picture."""
 
 PROMPT_GOOD, PROMPT_BAD = "A good photo.", "A bad photo."
 
@@ -36,7 +38,7 @@ def caption_of(steps: Steps) -> str:
         return PROMPT_GOOD
     name, severity = max(steps, key=lambda step: _WEIGHTS.get(step[0], 1.0) * step[1])
     verdict = "fair" if damage_of(steps) < 0.3 else "bad"
-    return f"A {verdict} photo with {_ADVERBS[severity - 1]} {DISTORTIONS[name].noun}."
+    return f"A {verdict} photo with {_ADVERBS[math.ceil(severity) - 1]} {DISTORTIONS[name].noun}."
 
 
 ATTRIBUTE_PROMPTS = {

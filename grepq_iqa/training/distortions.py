@@ -1,4 +1,4 @@
-"""Synthetic damage: named distortions with five severities each.
+"""Synthetic damage: named distortions with five severities each, and all between them.
 
 Every distortion maps an RGB picture, float32 ``(H, W, 3)`` in [0, 1], to one of the same shape and range. Severity 1
 is just visible on a phone, 3 annoying, 5 ruined; the scales of the families were laid out to look alike at the same
@@ -13,7 +13,7 @@ Example:
 from __future__ import annotations
 
 import io
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -32,7 +32,7 @@ class Distortion:
 
     Attributes:
         name: what recipes and captions call it.
-        levels: the five values of its parameter, mildest first.
+        levels: six values of its parameter: one that leaves a picture as it is, or nearly, then severities 1 to 5.
         apply: ``(picture, level, rng) -> picture``, before clipping.
         noun: how a caption names the damage, "motion blur".
     """
@@ -46,28 +46,29 @@ class Distortion:
 DISTORTIONS: dict[str, Distortion] = {}
 
 
-def distort(picture: Picture, name: str, severity: int, rng: np.random.Generator) -> Picture:
-    """Damage ``picture`` by the distortion ``name`` at ``severity`` 1 to 5.
+def distort(picture: Picture, name: str, severity: float, rng: np.random.Generator) -> Picture:
+    """Damage ``picture`` by the distortion ``name`` at ``severity``, above 0 and up to 5; between levels linearly.
 
     Raises:
         KeyError: no distortion has this name.
-        ValueError: the severity is not 1 to 5.
+        ValueError: the severity is out of range.
     """
-    if severity not in SEVERITIES:
-        raise ValueError(f"severity must be 1 to 5, got {severity}")
+    if not 0 < severity <= SEVERITIES[-1]:
+        raise ValueError(f"severity must be above 0 and at most 5, got {severity}")
     distortion = DISTORTIONS[name]
-    damaged = distortion.apply(picture, distortion.levels[severity - 1], rng)
+    level = float(np.interp(severity, (0, *SEVERITIES), distortion.levels))
+    damaged = distortion.apply(picture, level, rng)
     return np.clip(damaged, 0, 1).astype(np.float32)
 
 
-def compose(picture: Picture, steps: list[tuple[str, int]], rng: np.random.Generator) -> Picture:
+def compose(picture: Picture, steps: Sequence[tuple[str, float]], rng: np.random.Generator) -> Picture:
     """Several distortions one after the other, as cameras and websites do."""
     for name, severity in steps:
         picture = distort(picture, name, severity, rng)
     return picture
 
 
-def _register(name: str, noun: str, *levels: float):
+def _register(name: str, noun: str, levels: tuple[float, ...]):
     def decorate(function):
         DISTORTIONS[name] = Distortion(name, noun, levels, function)
         return function
@@ -78,17 +79,17 @@ def _register(name: str, noun: str, *levels: float):
 # --- blur -----------------------------------------------------------------------------------------------------------
 
 
-@_register("gaussian_blur", "blur", 0.7, 1.2, 2.0, 3.2, 5.0)
+@_register("gaussian_blur", "blur", (0, 0.7, 1.2, 2.0, 3.2, 5.0))
 def _gaussian_blur(x, sigma, rng):
     return ndimage.gaussian_filter(x, (sigma, sigma, 0), mode="mirror", truncate=3)
 
 
-@_register("defocus", "defocus blur", 1.2, 2.0, 3.2, 5.0, 8.0)
+@_register("defocus", "defocus blur", (0.5, 1.2, 2.0, 3.2, 5.0, 8.0))
 def _defocus(x, radius, rng):
     return _convolve(x, _disk(radius))
 
 
-@_register("motion_blur", "motion blur", 3, 6, 10, 16, 25)
+@_register("motion_blur", "motion blur", (0, 3, 6, 10, 16, 25))
 def _motion_blur(x, length, rng):
     size = int(length) // 2 * 2 + 3
     t = np.linspace(-length / 2, length / 2, 4 * size)
@@ -104,7 +105,7 @@ def _motion_blur(x, length, rng):
     return _convolve(x, kernel / kernel.sum())
 
 
-@_register("rescale", "pixelated upscaling", 1.5, 2.0, 3.0, 4.5, 7.0)
+@_register("rescale", "pixelated upscaling", (1, 1.5, 2.0, 3.0, 4.5, 7.0))
 def _rescale(x, factor, rng):
     height, width = x.shape[:2]
     small = (max(1, round(width / factor)), max(1, round(height / factor)))
@@ -112,7 +113,7 @@ def _rescale(x, factor, rng):
     return _from_pil(_to_pil(x).resize(small, down).resize((width, height), Image.Resampling(int(up))))
 
 
-@_register("smear", "smeared detail", 3, 5, 7, 9, 13)
+@_register("smear", "smeared detail", (1, 3, 5, 7, 9, 13))
 def _smear(x, size, rng):
     """The look of strong noise reduction: a median wipes fine texture and keeps edges."""
     return np.stack([ndimage.median_filter(x[..., c], size=int(size), mode="mirror") for c in range(3)], axis=-1)
@@ -121,12 +122,12 @@ def _smear(x, size, rng):
 # --- noise ----------------------------------------------------------------------------------------------------------
 
 
-@_register("white_noise", "noise", 0.015, 0.03, 0.06, 0.11, 0.2)
+@_register("white_noise", "noise", (0, 0.015, 0.03, 0.06, 0.11, 0.2))
 def _white_noise(x, sigma, rng):
     return x + sigma * rng.standard_normal(x.shape, dtype=np.float32)
 
 
-@_register("sensor_noise", "grainy sensor noise", 0.02, 0.04, 0.075, 0.13, 0.22)
+@_register("sensor_noise", "grainy sensor noise", (0, 0.02, 0.04, 0.075, 0.13, 0.22))
 def _sensor_noise(x, gain, rng):
     """Shot and read noise in linear light, blurred a little as demosaicking does."""
     linear = x**2.2
@@ -136,7 +137,7 @@ def _sensor_noise(x, gain, rng):
     return np.clip(noisy, 0, 1) ** (1 / 2.2)
 
 
-@_register("impulse_noise", "salt and pepper noise", 0.002, 0.006, 0.016, 0.04, 0.1)
+@_register("impulse_noise", "salt and pepper noise", (0, 0.002, 0.006, 0.016, 0.04, 0.1))
 def _impulse_noise(x, density, rng):
     hit = rng.random(x.shape[:2], dtype=np.float32)
     x = x.copy()
@@ -148,22 +149,22 @@ def _impulse_noise(x, density, rng):
 # --- compression ----------------------------------------------------------------------------------------------------
 
 
-@_register("jpeg", "JPEG blocking artifacts", 45, 28, 16, 9, 4)
+@_register("jpeg", "JPEG blocking artifacts", (95, 45, 28, 16, 9, 4))
 def _jpeg(x, quality, rng):
     return _through_file(x, "JPEG", quality=int(quality))
 
 
-@_register("jpeg2000", "JPEG 2000 ringing", 24, 45, 80, 140, 240)
+@_register("jpeg2000", "JPEG 2000 ringing", (5, 24, 45, 80, 140, 240))
 def _jpeg2000(x, ratio, rng):
     return _through_file(x, "JPEG2000", quality_mode="rates", quality_layers=[float(ratio)])
 
 
-@_register("webp", "compression artifacts", 40, 22, 12, 5, 0)
+@_register("webp", "compression artifacts", (90, 40, 22, 12, 5, 0))
 def _webp(x, quality, rng):
     return _through_file(x, "WEBP", quality=int(quality), method=1)
 
 
-@_register("quantisation", "colour banding", 20, 12, 8, 5, 3)
+@_register("quantisation", "colour banding", (64, 20, 12, 8, 5, 3))
 def _quantisation(x, steps, rng):
     return np.round(x * (steps - 1)) / (steps - 1)
 
@@ -171,24 +172,24 @@ def _quantisation(x, steps, rng):
 # --- light and colour -----------------------------------------------------------------------------------------------
 
 
-@_register("overexposure", "overexposed highlights", 1.35, 1.7, 2.2, 3.0, 4.5)
+@_register("overexposure", "overexposed highlights", (1, 1.35, 1.7, 2.2, 3.0, 4.5))
 def _overexposure(x, gain, rng):
     return (gain * x**2.2) ** (1 / 2.2)
 
 
-@_register("underexposure", "dark underexposed light", 0.62, 0.4, 0.22, 0.1, 0.04)
+@_register("underexposure", "dark underexposed light", (1, 0.62, 0.4, 0.22, 0.1, 0.04))
 def _underexposure(x, gain, rng):
     dark = (gain * x**2.2) ** (1 / 2.2)
     return np.round(dark * 255) / 255  # the codes that are lost do not come back
 
 
-@_register("low_contrast", "low contrast", 0.75, 0.58, 0.43, 0.3, 0.18)
+@_register("low_contrast", "low contrast", (1, 0.75, 0.58, 0.43, 0.3, 0.18))
 def _low_contrast(x, factor, rng):
     mean = float((x @ LUMA).mean())
     return mean + factor * (x - mean)
 
 
-@_register("haze", "haze", 0.18, 0.32, 0.48, 0.64, 0.8)
+@_register("haze", "haze", (0, 0.18, 0.32, 0.48, 0.64, 0.8))
 def _haze(x, density, rng):
     """Atmospheric veil, thicker towards the top of the picture (Koschmieder's law with depth rising upwards)."""
     depth = np.linspace(1.2, 0.8, len(x), dtype=np.float32)[:, None, None]
@@ -196,25 +197,25 @@ def _haze(x, density, rng):
     return x * (1 - veil) + 0.86 * veil
 
 
-@_register("colour_cast", "a colour cast", 0.12, 0.22, 0.34, 0.48, 0.65)
+@_register("colour_cast", "a colour cast", (0, 0.12, 0.22, 0.34, 0.48, 0.65))
 def _colour_cast(x, strength, rng):
     gains = 1 + strength * np.roll([1.0, 0.0, -1.0], int(rng.integers(3))) * rng.choice([-1, 1])
     return x * gains.astype(np.float32)
 
 
-@_register("desaturation", "dull washed-out colours", 0.65, 0.45, 0.28, 0.12, 0.0)
+@_register("desaturation", "dull washed-out colours", (1, 0.65, 0.45, 0.28, 0.12, 0.0))
 def _desaturation(x, factor, rng):
     gray = (x @ LUMA)[..., None]
     return gray + factor * (x - gray)
 
 
-@_register("oversaturation", "garish colours", 1.5, 1.9, 2.5, 3.4, 5.0)
+@_register("oversaturation", "garish colours", (1, 1.5, 1.9, 2.5, 3.4, 5.0))
 def _oversaturation(x, factor, rng):
     gray = (x @ LUMA)[..., None]
     return gray + factor * (x - gray)
 
 
-@_register("oversharpening", "oversharpened halos", 0.8, 1.5, 2.6, 4.2, 7.0)
+@_register("oversharpening", "oversharpened halos", (0, 0.8, 1.5, 2.6, 4.2, 7.0))
 def _oversharpening(x, amount, rng):
     return x + amount * (x - ndimage.gaussian_filter(x, (1.2, 1.2, 0), mode="mirror", truncate=3))
 

@@ -104,8 +104,8 @@ def feature_weights(high: HighLevelEncoder, low: LowLevelEncoder, recipe: Featur
     tower = high.tower
     sizes = tower.block_sizes if isinstance(tower, PooledTimmTower) else [high.feature_dim]
     blocks = list(recipe.layers)
-    if isinstance(tower, PooledTimmTower) and tower.head is not None:
-        blocks.append(recipe.head)
+    if isinstance(tower, PooledTimmTower):
+        blocks += [recipe.head] * (tower.head is not None) + [recipe.damage] * (tower.damage is not None)
     if len(blocks) != len(sizes) or min(blocks) <= 0 or recipe.low_level <= 0:
         raise UsageError(f"[features] of the recipe needs {len(sizes)} positive weights, one a block, not {blocks}")
     return np.repeat(np.array([*blocks, recipe.low_level], dtype=np.float32), [*sizes, low.dim])

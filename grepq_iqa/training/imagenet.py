@@ -11,14 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from grepq_iqa.encoders.high_level import PooledTimmTower
 from grepq_iqa.errors import UsageError
 
 
 def load_imagenet(tower: PooledTimmTower, name: str) -> None:
-    """Fill stem, stages and head of ``tower`` (timm's ``name``, ``tf_efficientnet_lite0``) with the package's weights.
+    """Fill ``tower``, timm's ``name``, with the package's weights: stem, stages, copied stages and head.
 
     Raises:
         UsageError: the package is not installed, or does not fit.
@@ -38,10 +37,9 @@ def load_imagenet(tower: PooledTimmTower, name: str) -> None:
         raise UsageError(f"the ImageNet checkpoint does not fit {name}")
     whole.load_state_dict(dict(zip(target, source, strict=True)), strict=False)
     tower.stem.load_state_dict(torch.nn.Sequential(whole.conv_stem, whole.bn1).state_dict())
-    tower.stages.load_state_dict(_first(whole.blocks.state_dict(), len(tower.stages)))
+    blocks = torch.nn.ModuleList(whole.blocks)
+    tower.stages.load_state_dict(blocks[: len(tower.stages)].state_dict())  # type: ignore[union-attr]
+    if tower.damage is not None:
+        tower.damage.stages.load_state_dict(blocks[tower.damage_start :].state_dict())  # type: ignore[union-attr]
     if tower.head is not None:
         tower.head.load_state_dict(torch.nn.Sequential(whole.conv_head, whole.bn2).state_dict())
-
-
-def _first(state: dict[str, Tensor], stages: int) -> dict[str, Tensor]:
-    return {key: tensor for key, tensor in state.items() if int(key.split(".")[0]) < stages}

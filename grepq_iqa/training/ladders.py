@@ -1,4 +1,4 @@
-"""Ladders: one crop clean, through five severities of one family, and in two mixtures as they occur in the wild.
+"""Ladders: one crop clean, through rising severities of one family, and in two mixtures as they occur in the wild.
 
 Item ``k`` is a pure function of the seed and ``k``.
 """
@@ -18,13 +18,15 @@ from grepq_iqa.training.photographs import read_photograph
 
 KEY_FAMILIES = ("gaussian_blur", "white_noise", "jpeg", "underexposure")
 """What most photographs suffer from; every second ladder is one of these."""
+RUNGS = (0.4, *SEVERITIES)
+"""Severities of a ladder. Without the mildest one a tower takes light compression for a picture that is cleaner."""
 MIXTURES = 2
 
 
 @dataclass(frozen=True)
 class Ladder:
     """Attributes:
-    pictures: ``(8, H, W, 3)`` float32 in [0, 1], rounded to 8 bits as files are.
+    pictures: ``(1 + len(RUNGS) + MIXTURES, H, W, 3)`` float32 in [0, 1], rounded to 8 bits as files are.
     steps: what was done to each.
     clean_start: the crop comes from a pristine photograph, so pictures of different ladders can be compared.
     """
@@ -39,14 +41,14 @@ def make_ladder(index: int, pristine: list[Path], ordinary: list[Path], crop: in
     rng = np.random.default_rng((seed, index))
     clean_start = index % 2 == 0 or not ordinary
     if clean_start:
-        picture = _at_random_scale(read_photograph(pristine[index // 2 % len(pristine)]), crop, rng)
+        picture = shrink_at_random(read_photograph(pristine[index // 2 % len(pristine)]), crop, rng)
     else:
         picture = read_photograph(ordinary[int(rng.integers(len(ordinary)))])
     start = crop_at_random(picture, crop, rng)
     families = sorted(DISTORTIONS)
     key = index // 2 % 2 == 0
     family = KEY_FAMILIES[index // 4 % len(KEY_FAMILIES)] if key else str(rng.choice(families))
-    steps: list[Steps] = [[], *([(family, severity)] for severity in SEVERITIES)]
+    steps: list[Steps] = [[], *([(family, severity)] for severity in RUNGS)]
     for _ in range(MIXTURES):
         count = int(rng.integers(1, 4))
         worst = 5 if count == 1 else 3
@@ -58,7 +60,7 @@ def make_ladder(index: int, pristine: list[Path], ordinary: list[Path], crop: in
     return Ladder(np.round(np.stack(pictures) * 255) / np.float32(255), steps, clean_start)
 
 
-def _at_random_scale(picture: Picture, least: int, rng: np.random.Generator) -> Picture:
+def shrink_at_random(picture: Picture, least: int, rng: np.random.Generator) -> Picture:
     """Four times in ten shrunk by up to 0.45, since people look at the same photograph at several sizes."""
     if rng.random() >= 0.4:
         return picture

@@ -1,10 +1,11 @@
-"""Train the projection of a frozen tower's statistics, so that sentences about quality mean something.
+"""Train the projection of a tower's statistics, so that sentences about quality mean something.
 
-Four terms: ranking by known damage, within a ladder and across ladders with clean starts; the order of neighbours on a
-ladder; captions, a softmax over all sentences that occur; and the paper's group contrastive loss on ordinary
-photographs. Then the embedding is moved along good - bad by how simple a photograph is (see :mod:`.simplicity`): after
-and not during training, because ranking within contents would unlearn whatever differs between contents. No human score
-is used.
+What projects the frozen tower's statistics is trained by four terms: ranking by known damage, within a ladder and
+across ladders with clean starts; the order of neighbours on a ladder; captions, a softmax over all sentences that
+occur; and the paper's group contrastive loss on ordinary photographs. Then the embedding is moved along good - bad by
+how simple a photograph is (see :mod:`.simplicity`), after and not during training, because ranking within contents
+would unlearn whatever differs between contents; and by the distance from an undamaged picture that is read (see
+:mod:`.damage_reader`). No human score is used.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from torch.nn import functional as F
 from grepq_iqa.encoders.high_level import PooledTimmTower
 from grepq_iqa.errors import UsageError
 from grepq_iqa.training.damage import ATTRIBUTE_PROMPTS, PROMPT_BAD, PROMPT_GOOD, caption_of, damage_of
-from grepq_iqa.training.distortions import SEVERITIES
+from grepq_iqa.training.ladders import RUNGS
 from grepq_iqa.training.losses.gcl import GroupContrastiveLoss, extreme_groups
 from grepq_iqa.training.losses.ranking import DamageRankingLoss
 from grepq_iqa.training.sentences import encode_sentences
@@ -37,6 +38,7 @@ class ProjectionRecipe:
         dropout: of statistics, against leaning on single channels.
         across, neighbours, captions, groups: weights of the loss terms beside the ranking within a ladder.
         simplicity: its spread along good - bad beside the spread of what damage taught; 0 adds none; needs ``head``.
+        damage: the spread of what is read of damage likewise; needs ``[damage]``.
         group_batch, group_size: photographs a step for the group contrastive loss, and members of a group.
     """
 
@@ -54,6 +56,7 @@ class ProjectionRecipe:
     across: float
     neighbours: float
     simplicity: float
+    damage: float
     captions: float
     caption_temperature: float
     groups: float
@@ -65,23 +68,26 @@ class ProjectionRecipe:
 
 
 def train_projection(
-    tower: PooledTimmTower, data: LadderStatistics, ordinary: Tensor, recipe: ProjectionRecipe
+    tower: PooledTimmTower,
+    data: LadderStatistics,
+    ordinary: Tensor,
+    recipe: ProjectionRecipe,
 ) -> tuple[dict[str, Tensor], list[dict[str, float]]]:
-    """Fill ``tower``'s projection and standardisation.
+    """Fill ``tower``'s projection.
 
     Args:
-        tower: its stem and stages stay as they are.
+        tower: all else stays as it is; it standardises by ``ordinary``.
         data: statistics of ladders, from :func:`~grepq_iqa.training.statistics.pool_ladders`.
-        ordinary: statistics ``(n, d)`` of ordinary photographs; they set the standardisation and feed the groups.
+        ordinary: statistics ``(n, d)`` of ordinary photographs; they feed the groups and set spreads.
 
     Returns:
         Prompts, name to unit vector; and the metrics of every step.
     """
     generator = torch.Generator().manual_seed(recipe.seed)
-    tower.pool_mean.copy_(ordinary.mean(0))
-    tower.pool_scale.copy_(ordinary.std(0).clamp_min(1e-5))
-    nn.init.normal_(tower.projection.weight, std=0.01, generator=generator)
-    nn.init.zeros_(tower.projection.bias)
+    frozen = tower.damage_features.start  # what is read of damage has been trained, and would outdo all else
+    linear = nn.Linear(frozen, tower.dim)
+    nn.init.normal_(linear.weight, std=0.01, generator=generator)
+    nn.init.zeros_(linear.bias)
 
     captions = [[caption_of(steps) for steps in ladder] for ladder in data.steps]
     sentences = sorted({caption for ladder in captions for caption in ladder} | {PROMPT_GOOD, PROMPT_BAD})
@@ -94,14 +100,13 @@ def train_projection(
     random_projection = torch.randn(vectors.shape[1], 128, generator=generator) / vectors.shape[1] ** 0.5
     rank = DamageRankingLoss(margin=recipe.margin, temperature=0.3)
     group_loss = GroupContrastiveLoss(recipe.group_temperature)
-    optimiser = torch.optim.AdamW(
-        tower.projection.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay
-    )
+    optimiser = torch.optim.AdamW(linear.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, recipe.steps)
 
     def embed(pooled: Tensor) -> Tensor:
-        keep = (torch.rand(pooled.shape, generator=generator) >= recipe.dropout) / (1 - recipe.dropout)
-        return F.normalize(tower.projection(tower.standardise(pooled) * keep), dim=-1)
+        z = tower.standardise(pooled)[..., :frozen]
+        keep = (torch.rand(z.shape, generator=generator) >= recipe.dropout) / (1 - recipe.dropout)
+        return F.normalize(linear(z * keep), dim=-1)
 
     history = []
     for step in range(1, recipe.steps + 1):
@@ -112,7 +117,7 @@ def train_projection(
         terms = {
             "within": rank(score, damage[chosen]),
             "across": recipe.across * rank(score[clean].reshape(1, -1), damage[chosen][clean].reshape(1, -1)),
-            "neighbours": recipe.neighbours * rank.neighbours(score[:, : 1 + len(SEVERITIES)]),
+            "neighbours": recipe.neighbours * rank.neighbours(score[:, : 1 + len(RUNGS)]),
             "captions": recipe.captions
             * F.cross_entropy(
                 (embedding @ vectors.T).flatten(0, 1) / recipe.caption_temperature, caption[chosen].flatten()
@@ -131,8 +136,15 @@ def train_projection(
         schedule.step()
         history.append({"step": step, "loss": loss.item(), **{name: term.item() for name, term in terms.items()}})
 
+    with torch.no_grad():
+        tower.projection.weight.zero_()[:, :frozen] = linear.weight
+        tower.projection.bias.copy_(linear.bias)
+    axis = F.normalize(good - bad, dim=0)
+    spread = (tower.project(ordinary) @ axis).std()
     if recipe.simplicity:
-        _add_simplicity(tower, data, ordinary, F.normalize(good - bad, dim=0), recipe.simplicity)
+        _move_along(tower, axis, recipe.simplicity * spread, *_simplicity(tower, data, ordinary))
+    if recipe.damage:
+        _move_along(tower, axis, recipe.damage * spread, *_soundness(tower, ordinary))
 
     names = {"good": PROMPT_GOOD, "bad": PROMPT_BAD}
     for attribute, (high, low) in ATTRIBUTE_PROMPTS.items():
@@ -142,17 +154,29 @@ def train_projection(
 
 
 @torch.no_grad()
-def _add_simplicity(
-    tower: PooledTimmTower, data: LadderStatistics, ordinary: Tensor, axis: Tensor, share: float
-) -> None:
-    """Move embeddings along ``axis`` by their simplicity, ``share`` of the spread that they have there already."""
-    if tower.head is None:
-        raise UsageError("recipe: simplicity is read from the last map, so it needs head = true")
-    z = tower.standardise(ordinary)
-    ladders = tower.standardise(data.pooled[:, : 1 + len(SEVERITIES)].flatten(0, 1)).unflatten(
-        0, (len(data.pooled), -1)
-    )
-    weights, offset = simplicity_direction(z, simplicity_of(ordinary[:, -tower.block_sizes[-1] :]), ladders)
-    spread = share * (tower.projection(z) @ axis).std()
+def _move_along(tower: PooledTimmTower, axis: Tensor, spread: Tensor, weights: Tensor, offset: float) -> None:
+    """Move embeddings along ``axis`` by ``spread`` times ``z @ weights + offset`` of standardised statistics ``z``."""
     tower.projection.weight.add_(spread * torch.outer(axis, weights))
     tower.projection.bias.add_(spread * offset * axis)
+
+
+def _simplicity(tower: PooledTimmTower, data: LadderStatistics, ordinary: Tensor) -> tuple[Tensor, float]:
+    """Weights of standardised statistics and offset of a simplicity of mean 0 and spread 1 over ``ordinary``."""
+    if tower.head is None:
+        raise UsageError("recipe: simplicity is read from the last map, so it needs head = true")
+    frozen = tower.damage_features.start
+    ladders = tower.standardise(data.pooled[:, : 1 + len(RUNGS)])[..., :frozen]
+    simplicity = simplicity_of(ordinary[:, tower.head_features])
+    weights, offset = simplicity_direction(tower.standardise(ordinary)[:, :frozen], simplicity, ladders)
+    return F.pad(weights, (0, tower.feature_dim - frozen)), offset
+
+
+def _soundness(tower: PooledTimmTower, ordinary: Tensor) -> tuple[Tensor, float]:
+    """The same of being undamaged: minus the distance that is read, the first of the damage features."""
+    if tower.damage is None:
+        raise UsageError("recipe: damage in [high_level] needs a section [damage]")
+    weights = torch.zeros(tower.feature_dim)
+    weights[tower.damage_features.start] = -1
+    found = tower.standardise(ordinary) @ weights
+    spread = found.std().clamp_min(1e-12)
+    return weights / spread, -float(found.mean() / spread)

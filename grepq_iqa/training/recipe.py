@@ -58,11 +58,13 @@ class FeatureRecipe:
         low_level: the low-level encoder's features.
         layers: one a pooled stage of the high-level tower, or one for the whole of a tower without stages.
         head: the tower's last map, where it is pooled.
+        damage: what is read of damage, where it is.
     """
 
     low_level: float
     layers: list[float]
     head: float = 1.0
+    damage: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -103,19 +105,32 @@ def has_setting(name: str, section: str, setting: str) -> bool:
     return setting in _read_section(name, section)[1]
 
 
+def has_section(name: str, section: str) -> bool:
+    """Whether recipe ``name`` has ``section``.
+
+    Raises:
+        UsageError: no such recipe.
+    """
+    return section in _read(name)[1]
+
+
 def describe(recipe: object) -> dict[str, Any]:
     """The settings as plain values, for config.json and checkpoints."""
     return asdict(recipe)  # type: ignore[call-overload]
 
 
 def _read_section(name: str, section: str) -> tuple[Path, dict[str, Any]]:
+    path, sections = _read(name)
+    if section not in sections:
+        raise UsageError(f"{path} has no section [{section}]")
+    return path, sections[section]
+
+
+def _read(name: str) -> tuple[Path, dict[str, Any]]:
     path = Path(name)
     if not name.endswith(".toml"):
         path = Path(str(resources.files("grepq_iqa.training") / "recipes" / f"{name}.toml"))
     if not path.is_file():
         known = sorted(p.stem for p in path.parent.glob("*.toml"))
         raise UsageError(f"no recipe {name!r}: give a .toml file or one of {', '.join(known)}")
-    settings = tomllib.loads(path.read_text(encoding="utf-8")).get(section)
-    if settings is None:
-        raise UsageError(f"{path} has no section [{section}]")
-    return path, settings
+    return path, tomllib.loads(path.read_text(encoding="utf-8"))

@@ -26,7 +26,7 @@ SQUARE = 512
 @dataclass(frozen=True)
 class LadderStatistics:
     """Attributes:
-    pooled: ``(ladders, 8, d)`` float32.
+    pooled: ``(ladders, pictures, d)`` float32.
     steps: of every picture.
     clean_start: ``(ladders,)`` bool.
     """
@@ -49,7 +49,9 @@ def pool_ladders(
     on_shard: Callable[[int], None] | None = None,
 ) -> LadderStatistics:
     """Make ``ladders`` ladders and pool their statistics; shards in ``out`` that exist are not made again."""
-    tower = _pooled_tower(encoder)
+    tower = encoder.tower
+    if not isinstance(tower, PooledTimmTower):
+        raise UsageError("only a timm tower has pooled statistics; CLIP's is trained as a whole, by --recipe paper")
     out.mkdir(parents=True, exist_ok=True)
     for shard in range(-(-ladders // SHARD)):
         path = out / f"ladders-{shard:05d}.safetensors"
@@ -58,7 +60,10 @@ def pool_ladders(
                 make_ladder(index, pristine, ordinary, crop, seed)
                 for index in range(shard * SHARD, min(ladders, (shard + 1) * SHARD))
             ]
-            pooled = torch.stack([tower.pooled(_normalised(encoder, member.pictures)) for member in members])
+            pictures = [torch.from_numpy(member.pictures).permute(0, 3, 1, 2) for member in members]
+            pooled = torch.stack(
+                [tower.pooled(encoder.normalise(x.contiguous(memory_format=torch.channels_last))) for x in pictures]
+            )
             metadata = {
                 "steps": json.dumps([member.steps for member in members]),
                 "clean_start": json.dumps([member.clean_start for member in members]),
@@ -85,20 +90,20 @@ def read_ladders(out: Path, ladders: int) -> LadderStatistics:
 
 
 @torch.inference_mode()
-def pool_photographs(encoder: HighLevelEncoder, photographs: list[Path], out: Path) -> Tensor:
+def pool_photographs(pool: Callable[[Tensor], Tensor], photographs: list[Path], out: Path) -> Tensor:
     """Statistics ``(n, d)`` of the central squares of photographs, at most ``SQUARE`` pixels a side after shrinking.
 
-    They are kept in the file ``out`` and read from it by the next run over as many photographs.
+    ``pool`` makes ``(1, d)`` of ``(1, 3, S, S)`` in [0, 1]. They are kept in the file ``out`` and read from it by the
+    next run over as many photographs.
     """
     if out.exists():
         found = load_file(out)["pooled"]
         if len(found) == len(photographs):
             return found
-    tower = _pooled_tower(encoder)
     rows = []
     for path in photographs:
         image = central_square(path)[None].contiguous(memory_format=torch.channels_last)
-        rows.append(tower.pooled((image - encoder.mean) / encoder.std)[0])
+        rows.append(pool(image)[0])
     fresh = out.with_suffix(".part")
     save_file({"pooled": torch.stack(rows)}, fresh)
     fresh.replace(out)
@@ -110,14 +115,3 @@ def central_square(path: Path) -> Tensor:
     with Image.open(path) as image:
         square = ImageOps.fit(image.convert("RGB"), (min(SQUARE, *image.size),) * 2, Image.Resampling.LANCZOS)
     return torch.from_numpy(np.asarray(square).copy()).permute(2, 0, 1).float() / 255
-
-
-def _pooled_tower(encoder: HighLevelEncoder) -> PooledTimmTower:
-    if not isinstance(encoder.tower, PooledTimmTower):
-        raise UsageError("only a timm tower has pooled statistics; CLIP's is trained as a whole, by --recipe paper")
-    return encoder.tower
-
-
-def _normalised(encoder: HighLevelEncoder, pictures: np.ndarray) -> Tensor:
-    x = torch.from_numpy(pictures).permute(0, 3, 1, 2).contiguous(memory_format=torch.channels_last)
-    return (x - encoder.mean) / encoder.std
