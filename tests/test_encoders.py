@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 
@@ -81,6 +82,29 @@ def test_pooled_statistics_are_mean_and_standard_deviation():
     for c in range(channels):
         assert pooled[c].item() == pytest.approx(feature_map[0, c].mean().item(), abs=1e-5)
         assert pooled[channels + c].item() == pytest.approx(feature_map[0, c].std(correction=0).item(), abs=1e-5)
+
+
+@pytest.mark.parametrize("size", [(64, 64), (96, 33), (17, 300)])
+def test_pooled_centres_follow_the_plain_statistics(size):
+    encoder = HighLevelEncoder(TIMM | {"layers": [1], "centre": True}).eval()
+    plain = HighLevelEncoder(TIMM | {"layers": [1]}).eval()
+    plain.tower.stages.load_state_dict(encoder.tower.stages.state_dict())
+    plain.tower.stem.load_state_dict(encoder.tower.stem.state_dict())
+    x = torch.rand(2, 3, *size)
+    with torch.no_grad():
+        pooled = encoder(x).features
+        torch.testing.assert_close(pooled[:, :48], plain(x).features)
+        maps = encoder.tower.maps((x - 0.5) / 0.5)[2].double().numpy()
+    height, width = maps.shape[-2:]
+    rows, columns = ([(2 * i / (n - 1) - 1 if n > 1 else 0) / 0.5 for i in range(n)] for n in (height, width))
+    weight = np.array([[np.exp(-(r * r + c * c) / 2) for c in columns] for r in rows])
+    for picture in range(2):
+        for channel in range(24):
+            values = maps[picture, channel]
+            mean = np.average(values, weights=weight)
+            spread = np.average((values - mean) ** 2, weights=weight) ** 0.5
+            assert pooled[picture, 48 + channel].item() == pytest.approx(mean, abs=1e-5)
+            assert pooled[picture, 72 + channel].item() == pytest.approx(spread, abs=1e-5)
 
 
 @pytest.mark.parametrize(("start", "layers", "head"), [(2, [2, 4], True), (3, [0], False)])

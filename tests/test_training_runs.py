@@ -76,6 +76,7 @@ seed = 0
 [high_level]
 model = "tf_efficientnet_lite0"
 layers = [1, 2]
+centre = true
 head = true
 ladders = 4
 crop = 64
@@ -142,7 +143,7 @@ def test_prepare_low_level_high_level_export(workshop, photos):
         assert (folder / run / "curve.png").read_bytes().startswith(b"\x89PNG")
     model = GRepQ.from_pretrained(folder / "model", device="cpu")
     score, features = model.analyse([photos[0]])
-    assert 0 < score[0].value < 2 and features.shape == (1, 2 * (24 + 40) + 1280 + 21 + 128)
+    assert 0 < score[0].value < 2 and features.shape == (1, 4 * (24 + 40) + 1280 + 21 + 128)
     provenance = model.config["provenance"]
     assert provenance["low_level"]["steps_trained"] == 6 and provenance["high_level"]["projection"]["simplicity"] == 0.4
     assert provenance["high_level"]["damage"]["steps"] == 3
@@ -163,7 +164,7 @@ def test_scales_of_the_exported_model_carry_the_weights(workshop, photos):
     listed = sorted(str(photo) for photo in photos)
     spread = np.asarray(model.features(listed)).std(0)
     ratio = spread / model.feature_scale
-    blocks = np.split(ratio, np.cumsum([48, 80, 1280, 21]))
+    blocks = np.split(ratio, np.cumsum([96, 160, 1280, 21]))
     for block, weight in zip(blocks, (1.0, 0.5, 0.25, 2.0, 0.5), strict=True):
         moving = block > 1e-6
         np.testing.assert_allclose(block[moving], weight, rtol=0.02)

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from grepq_iqa.encoders.damage_reader import DamageReader
 from grepq_iqa.encoders.efficientnet_lite import build_lite0
-from grepq_iqa.encoders.pooling import mean_and_std, out_channels
+from grepq_iqa.encoders.pooling import centre_mean_and_std, mean_and_std, out_channels
 from grepq_iqa.errors import UsageError
 
 
@@ -36,9 +36,10 @@ class HighLevelEncoder(nn.Module):
 
     Args:
         config: the ``high_level`` object of config.json: ``architecture``, ``model``, ``mean``, ``std``, and for timm
-            ``layers`` (stages to pool), ``head`` (whether to pool the last map before the classifier too; default
-            false), ``damage`` (``start``, the first stage that was copied to see damage, and ``reads``, the names of
-            what it reads; default none) and ``dim``.
+            ``layers`` (stages to pool), ``centre`` (whether to pool them with a weight on the middle, too; default
+            false), ``head`` (whether to pool the last map before the classifier, too; default false), ``damage``
+            (``start``, the first stage that was copied to see damage, and ``reads``, the names of what it reads;
+            default none) and ``dim``.
 
     Raises:
         UsageError: an unknown architecture or model.
@@ -59,6 +60,7 @@ class HighLevelEncoder(nn.Module):
                 config["model"],
                 tuple(config["layers"]),
                 config["dim"],
+                centre=config.get("centre", False),
                 head=config.get("head", False),
                 damage=config.get("damage"),
             )
@@ -140,12 +142,13 @@ class PooledTimmTower(nn.Module):
         name: timm's, of a model with ``conv_stem``, ``bn1`` and ``blocks``; ``tf_efficientnet_lite0`` needs no timm.
         layers: indices of stages, ascending; what follows the last one that is needed is not even built.
         dim: length of the embedding.
+        centre: pool layers a second time, with a weight on the middle of the picture.
         head: pool the map that ImageNet's classifier pools, too.
         damage: ``start`` and ``reads`` of config.json; None reads none.
 
     Attributes:
-        block_sizes: number of features of every block in order: each layer's means and deviations, the head's means,
-            and what is read of damage.
+        block_sizes: number of features of every block in order: each layer's means and deviations (then those of its
+            centre), the head's means, and what is read of damage.
         head_features, damage_features: where those two stand; empty slices without them.
     """
 
@@ -159,6 +162,7 @@ class PooledTimmTower(nn.Module):
         layers: tuple[int, ...],
         dim: int,
         *,
+        centre: bool = False,
         head: bool = False,
         damage: dict[str, Any] | None = None,
     ) -> None:
@@ -170,7 +174,8 @@ class PooledTimmTower(nn.Module):
         self.stages = nn.ModuleList(stages if head else stages[: max(self.damage_start, max(layers) + 1)])
         self.head = last if head else None
         self.layers, self.dim = tuple(sorted(layers)), dim
-        of_layers = [2 * out_channels(self.stages[layer]) for layer in self.layers]
+        self.poolings = (mean_and_std, centre_mean_and_std) if centre else (mean_and_std,)
+        of_layers = [2 * len(self.poolings) * out_channels(self.stages[layer]) for layer in self.layers]
         of_head = [out_channels(last)] if head else []
         of_damage = [self.damage.reads] if self.damage else []
         self.block_sizes = of_layers + of_head + of_damage
@@ -184,7 +189,7 @@ class PooledTimmTower(nn.Module):
     def pooled(self, x: Tensor) -> Tensor:
         """``(B, feature_dim)``, the blocks of ``block_sizes`` side by side."""
         maps = self.maps(x)
-        statistics = [part for layer in self.layers for part in mean_and_std(maps[1 + layer])]
+        statistics = [part for layer in self.layers for pool in self.poolings for part in pool(maps[1 + layer])]
         if self.head is not None:
             statistics.append(self.head(maps[-1]).float().flatten(2).mean(2))
         if self.damage is not None:

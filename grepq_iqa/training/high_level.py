@@ -35,6 +35,7 @@ def encoder_config(recipe: ProjectionRecipe, damage: DamageRecipe | None = None)
         "architecture": "timm",
         "model": recipe.model,
         "layers": list(recipe.layers),
+        "centre": recipe.centre,
         "head": recipe.head,
         "damage": {"start": damage.start, "reads": list(READS)} if damage else None,
         "dim": SENTENCE_DIM,

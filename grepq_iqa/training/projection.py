@@ -32,7 +32,8 @@ class ProjectionRecipe:
     """Settings of the compact model's high-level encoder.
 
     Attributes:
-        model, layers, head: the timm tower, its pooled stages, and whether the last map is pooled, too.
+        model, layers, centre, head: the timm tower, its pooled stages, whether their centres are pooled, too, and
+            whether the last map is.
         ladders, crop: how many ladders of ``crop`` pixels.
         photographs: how many ordinary photographs, evenly taken, for standardisation and groups.
         dropout: of statistics, against leaning on single channels.
@@ -44,6 +45,7 @@ class ProjectionRecipe:
 
     model: str
     layers: list[int]
+    centre: bool
     head: bool
     ladders: int
     crop: int
