@@ -26,6 +26,7 @@ from grepq_iqa.encoders.high_level import HighLevelEncoder
 from grepq_iqa.encoders.low_level import LowLevelEncoder
 from grepq_iqa.errors import UsageError
 from grepq_iqa.training.__main__ import app
+from grepq_iqa.training.blindness import blinded
 from grepq_iqa.training.clip_tower import (
     CentreCrops,
     GroupRecipe,
@@ -350,6 +351,18 @@ def test_simplicity_is_standard_over_photographs_and_blind_to_damage():
     drift = (ladders[:, -1] - ladders[:, 0]) @ weights
     assert (simplicity_of(ladders[:, -1]) - simplicity_of(ladders[:, 0])).mean() > 0.9 * simple.std()
     assert drift.abs().mean() < 0.1
+
+
+def test_a_blinded_direction_no_longer_follows_moves():
+    generator = torch.Generator().manual_seed(0)
+    direction, moved = torch.randn(20, generator=generator), torch.randn(20, generator=generator)
+    moves = 3 * torch.randn(50, 1, generator=generator) * moved + 0.01 * torch.randn(50, 20, generator=generator)
+    found = blinded(direction, moves)
+    assert (moves @ found).abs().mean() < 0.02 * (moves @ direction).abs().mean()
+    # all that is taken away lies along the moves
+    aside = direction - (direction @ moved) / (moved @ moved) * moved
+    torch.testing.assert_close(found, aside, atol=0.02, rtol=0.02)
+    assert blinded(direction, moves[:0]) is direction
 
 
 def test_feature_weights_need_one_weight_a_block():

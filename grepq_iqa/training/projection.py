@@ -2,10 +2,11 @@
 
 What projects the frozen tower's statistics is trained by four terms: ranking by known damage, within a ladder and
 across ladders with clean starts; the order of neighbours on a ladder; captions, a softmax over all sentences that
-occur; and the paper's group contrastive loss on ordinary photographs. Then the embedding is moved along good - bad by
-how simple a photograph is (see :mod:`.simplicity`), after and not during training, because ranking within contents
+occur; and the paper's group contrastive loss on ordinary photographs. Then good - bad is made blind to light
+compression, which a tower made to recognise things takes for cleanliness. Last, the embedding is moved along good - bad
+by how simple a photograph is (see :mod:`.simplicity`), after and not during training, because ranking within contents
 would unlearn whatever differs between contents; and by the distance from an undamaged picture that is read (see
-:mod:`.damage_reader`). No human score is used.
+:mod:`.damage_reader`), which also sees light compression. No human score is used.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from torch.nn import functional as F
 
 from grepq_iqa.encoders.high_level import PooledTimmTower
 from grepq_iqa.errors import UsageError
+from grepq_iqa.training.blindness import blinded
 from grepq_iqa.training.damage import ATTRIBUTE_PROMPTS, PROMPT_BAD, PROMPT_GOOD, caption_of, damage_of
 from grepq_iqa.training.ladders import RUNGS
 from grepq_iqa.training.losses.gcl import GroupContrastiveLoss, extreme_groups
@@ -25,6 +27,8 @@ from grepq_iqa.training.losses.ranking import DamageRankingLoss
 from grepq_iqa.training.sentences import encode_sentences
 from grepq_iqa.training.simplicity import simplicity_direction, simplicity_of
 from grepq_iqa.training.statistics import LadderStatistics
+
+COMPRESSION = ("jpeg", "jpeg2000", "webp")
 
 
 @dataclass(frozen=True)
@@ -142,6 +146,8 @@ def train_projection(
         tower.projection.weight.zero_()[:, :frozen] = linear.weight
         tower.projection.bias.copy_(linear.bias)
     axis = F.normalize(good - bad, dim=0)
+    if recipe.damage:  # else nothing would see light compression at all
+        _blind_to_light_compression(tower, data, ordinary, axis)
     spread = (tower.project(ordinary) @ axis).std()
     if recipe.simplicity:
         _move_along(tower, axis, recipe.simplicity * spread, *_simplicity(tower, data, ordinary))
@@ -153,6 +159,16 @@ def train_projection(
         names |= {f"{attribute}.high": high, f"{attribute}.low": low}
     prompts = dict(zip(names, encode_sentences(list(names.values())), strict=True))
     return prompts, history
+
+
+@torch.no_grad()
+def _blind_to_light_compression(tower: PooledTimmTower, data: LadderStatistics, ordinary: Tensor, axis: Tensor) -> None:
+    """Change the projection along ``axis`` so that a compressed picture's first rung looks as the untouched one."""
+    compressed = torch.tensor([steps[1][0][0] in COMPRESSION for steps in data.steps])
+    clean, mild = (tower.standardise(data.pooled[compressed, rung]) for rung in (0, 1))
+    direction = tower.projection.weight.T @ axis
+    change = blinded(direction, mild - clean) - direction
+    _move_along(tower, axis, torch.tensor(1.0), change, -float((tower.standardise(ordinary) @ change).mean()))
 
 
 @torch.no_grad()
