@@ -127,9 +127,10 @@ def _example(where: str, fitted: bool) -> str:
 def _description(config: Mapping[str, Any]) -> str:
     low, high = config.get("low_level") or {}, config.get("high_level") or {}
     side = config.get("max_side")
+    reader = ", and a copy of its later stages that reads damage" if high.get("damage") else ""
     rows = [
         ("Low level", f"{low.get('architecture', 'unknown')}, patches of {low.get('patch', 96)} pixels"),
-        ("High level", f"{high.get('architecture', 'unknown')} {high.get('model', '')}".strip()),
+        ("High level", f"{high.get('architecture', 'unknown')} {high.get('model', '')}".strip() + reader),
         ("Longest side", f"shrunk to {side} pixels" if side else "native size"),
     ]
     text = (
@@ -163,8 +164,10 @@ def _measured(scores: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _setting(score: Mapping[str, Any]) -> str:
-    labels = score.get("labels")
-    return f"{labels} labels" if labels else "zero-shot"
+    labels, split = score.get("labels"), str(score.get("split") or "")
+    if labels:
+        return f"{labels} labels"
+    return split if split.startswith("zero-shot") else "zero-shot"
 
 
 def _scores(provenance: Mapping[str, Any]) -> list[Mapping[str, Any]]:

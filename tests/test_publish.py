@@ -91,6 +91,17 @@ def test_card_is_understood_by_the_client():
     }
 
 
+def test_card_tells_the_parts_of_a_zero_shot_score_apart():
+    scores = [
+        {"dataset": "dev", "metric": "srcc", "split": f"zero-shot, {part}", "value": value}
+        for part, value in (("Q", 0.6), ("Q_L", 0.4))
+    ]
+    reader = {"architecture": "timm", "model": "net", "damage": {"start": 2, "reads": ["distance"]}}
+    card = model_card(CONFIG | {"high_level": reader, "provenance": {"scores": scores}})
+    assert "| zero-shot, Q | 0.600 |" in card and "| zero-shot, Q_L | 0.400 |" in card
+    assert "timm net, and a copy of its later stages that reads damage" in card
+
+
 def test_card_text():
     card = model_card(CONFIG, repo_id="owner/name")
     assert "## Where not to trust this model" in card

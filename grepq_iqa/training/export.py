@@ -26,6 +26,7 @@ from grepq_iqa.training.recipe import FeatureRecipe, ScoringRecipe
 from grepq_iqa.zero_shot import DISTANCE_SCALE, LOGIT_SCALE
 
 QUANTILES = 1001
+PARTS = {"score": "Q", "low_level": "Q_L", "high_level": "Q_H"}
 
 
 def export_model(
@@ -124,7 +125,8 @@ def record_measurements(directory: Path, dataset: str, found: dict[str, Any]) ->
     config = json.loads((directory / "config.json").read_text(encoding="utf-8"))
     scores = [s for s in config["provenance"].get("scores", []) if s["dataset"] != dataset]
     for part, value in found["zero_shot_srcc"].items():
-        scores.append({"dataset": dataset, "metric": "srcc", "split": f"zero-shot, {part}", "value": value})
+        split = f"zero-shot, {PARTS[part]}"
+        scores.append({"dataset": dataset, "metric": "srcc", "split": split, "value": value})
     for labels, value in found["few_labels_srcc_median"].items():
         split = "median over seeded splits, 20 % test"
         scores.append({"dataset": dataset, "metric": "srcc", "split": split, "labels": int(labels), "value": value})
