@@ -54,4 +54,5 @@ class DamageReader(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         z = (self.pooled(x) - self.mean) / self.scale
-        return self.read(z.clamp(-self.CLIP, self.CLIP)).float()
+        with torch.autocast(x.device.type, enabled=False):  # a thousand small terms add up, so bfloat16 would show
+            return self.read(z.clamp(-self.CLIP, self.CLIP))

@@ -214,7 +214,8 @@ class PooledTimmTower(nn.Module):
 
     def project(self, pooled: Tensor) -> Tensor:
         """Embedding ``(B, dim)`` of pooled statistics."""
-        return self.projection(self.standardise(pooled))
+        with torch.autocast(pooled.device.type, enabled=False):  # thousands of terms add up, so bfloat16 would show
+            return self.projection(self.standardise(pooled))
 
     def forward(self, x: Tensor) -> HighLevelOutput:
         pooled = self.pooled(x)
