@@ -94,7 +94,7 @@ def test_pooled_centres_follow_the_plain_statistics(size):
     with torch.no_grad():
         pooled = encoder(x).features
         torch.testing.assert_close(pooled[:, :48], plain(x).features)
-        maps = encoder.tower.maps((x - 0.5) / 0.5)[2].double().numpy()
+        maps = list(encoder.tower.maps((x - 0.5) / 0.5))[2].double().numpy()
     height, width = maps.shape[-2:]
     rows, columns = ([(2 * i / (n - 1) - 1 if n > 1 else 0) / 0.5 for i in range(n)] for n in (height, width))
     weight = np.array([[np.exp(-(r * r + c * c) / 2) for c in columns] for r in rows])

@@ -9,6 +9,7 @@ Paper: Srinath et al., GRepQ, WACV 2024, section 3.2. Two architectures behind o
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import torch
@@ -188,20 +189,24 @@ class PooledTimmTower(nn.Module):
 
     def pooled(self, x: Tensor) -> Tensor:
         """``(B, feature_dim)``, the blocks of ``block_sizes`` side by side."""
-        maps = self.maps(x)
-        statistics = [part for layer in self.layers for pool in self.poolings for part in pool(maps[1 + layer])]
+        statistics: list[Tensor] = []
+        amounts: list[Tensor] = []
+        for passed, x in enumerate(self.maps(x)):
+            if passed - 1 in self.layers:
+                statistics += [part for pool in self.poolings for part in pool(x)]
+            if self.damage is not None and passed == self.damage_start:
+                amounts = [self.damage(x)]
         if self.head is not None:
-            statistics.append(self.head(maps[-1]).float().flatten(2).mean(2))
-        if self.damage is not None:
-            statistics.append(self.damage(maps[self.damage_start]))
-        return torch.cat(statistics, dim=1)
+            statistics.append(self.head(x).float().flatten(2).mean(2))
+        return torch.cat(statistics + amounts, dim=1)
 
-    def maps(self, x: Tensor) -> list[Tensor]:
-        """What the stem and then every stage make of ``x``."""
-        maps = [self.stem(x)]
+    def maps(self, x: Tensor) -> Iterator[Tensor]:
+        """What the stem and then every stage make of ``x``, one at a time: a large picture's do not fit side by side."""
+        x = self.stem(x)
+        yield x
         for stage in self.stages:
-            maps.append(stage(maps[-1]))
-        return maps
+            x = stage(x)
+            yield x
 
     def set_standard(self, ordinary: Tensor) -> None:
         """Standardise from now on by the statistics ``(n, feature_dim)`` of ordinary photographs."""

@@ -11,6 +11,7 @@ The spatial filters of the copy stay ImageNet's: only what mixes channels and no
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import torch
@@ -93,7 +94,7 @@ def train_damage_reader(
         groups = batch["pictures"].shape[:2]
         pictures = (batch["pictures"].flatten(0, 1).float() / 255).contiguous(memory_format=torch.channels_last)
         with torch.no_grad(), torch.autocast(pictures.device.type, torch.bfloat16, settings.mixed_precision == "bf16"):
-            maps = tower.maps(encoder.normalise(pictures))
+            maps = list(tower.maps(encoder.normalise(pictures)))
             distance = map_distance([x.unflatten(0, groups) for x in maps])
         found = model(maps[tower.damage_start]).unflatten(0, groups)
         return criterion(found, distance, batch["severity"], batch["clean"])
@@ -122,7 +123,7 @@ class _Student(nn.Module):
         assert isinstance(tower, PooledTimmTower)  # train_damage_reader has looked
 
         def pool(x: Tensor) -> Tensor:
-            return self.reader.pooled(tower.maps(encoder.normalise(x))[tower.damage_start])
+            return self.reader.pooled(next(islice(tower.maps(encoder.normalise(x)), tower.damage_start, None)))
 
         pooled = pool_photographs(pool, photographs, out / "start.safetensors")
         self.reader.mean.copy_(pooled.mean(0))
