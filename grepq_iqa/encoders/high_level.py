@@ -191,17 +191,17 @@ class PooledTimmTower(nn.Module):
         """``(B, feature_dim)``, the blocks of ``block_sizes`` side by side."""
         statistics: list[Tensor] = []
         amounts: list[Tensor] = []
-        for passed, x in enumerate(self.maps(x)):
+        for passed, feature_map in enumerate(self.maps(x)):
             if passed - 1 in self.layers:
-                statistics += [part for pool in self.poolings for part in pool(x)]
+                statistics += [part for pool in self.poolings for part in pool(feature_map)]
             if self.damage is not None and passed == self.damage_start:
-                amounts = [self.damage(x)]
+                amounts = [self.damage(feature_map)]
         if self.head is not None:
-            statistics.append(self.head(x).float().flatten(2).mean(2))
+            statistics.append(self.head(feature_map).float().flatten(2).mean(2))
         return torch.cat(statistics + amounts, dim=1)
 
     def maps(self, x: Tensor) -> Iterator[Tensor]:
-        """What the stem and then every stage make of ``x``, one at a time: a large picture's do not fit side by side."""
+        """What the stem and then every stage make of ``x``, one at a time: a large picture's need much memory."""
         x = self.stem(x)
         yield x
         for stage in self.stages:
