@@ -240,10 +240,15 @@ def _to_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
 
 
 def _unit(image: Image.Image) -> Tensor:
-    """An 8-bit picture as ``(C, H, W)`` in [0, 1]."""
-    pixels = torch.from_numpy(np.array(image, dtype=np.uint8))
-    pixels = pixels[None] if pixels.ndim == 2 else pixels.permute(2, 0, 1)
-    return pixels.to(torch.float32).div_(255).contiguous()
+    """An 8-bit picture as ``(C, H, W)`` in [0, 1].
+
+    By NumPy, which stays in the calling thread: torch would start threads of its own for every thread that decodes, and
+    those then wait on the cores where the model computes, which cost a fifth of a picture's time.
+    """
+    values = np.asarray(image, dtype=np.uint8)
+    values = values[None] if values.ndim == 2 else values.transpose(2, 0, 1)
+    pixels = np.empty(values.shape, dtype=np.float32)
+    return torch.from_numpy(np.divide(values, np.float32(255), out=pixels))
 
 
 def _why_unidentified(file: Any) -> str:
