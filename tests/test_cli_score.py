@@ -74,7 +74,11 @@ def test_an_interrupt_keeps_every_finished_row(photos, tmp_path):
     for index in range(400):
         (many / f"{index:03d}.jpg").symlink_to(photos[0].resolve())
     command = [sys.executable, "-m", "grepq_iqa", "score", str(many), "--output", str(output)]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+
+    def heed_interrupts() -> None:  # a shell that started the tests in the background made them ignored
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, preexec_fn=heed_interrupts) as process:
         deadline = time.monotonic() + 60
         while time.monotonic() < deadline and not (output.exists() and output.read_bytes().count(b"\n") > 2):
             time.sleep(0.05)
