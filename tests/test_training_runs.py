@@ -140,7 +140,7 @@ def test_prepare_low_level_high_level_export(workshop, photos):
     assert f"{sum(map(len, tiles.values()))} pristine tiles" in said["prepare"] and set(tiles) == {
         str(photo) for photo in photos
     }
-    for run in ("ll", "hl"):
+    for run in ("ll", "hl/damage", "hl"):
         assert (folder / run / "curve.png").read_bytes().startswith(b"\x89PNG")
     model = GRepQ.from_pretrained(folder / "model", device="cpu")
     score, features = model.analyse([photos[0]])

@@ -137,6 +137,8 @@ def high_level(
             mixed_precision=mixed_precision,
             on_progress=lambda stage, count: typer.echo(f"{stage} {count}", err=True),
         )
+        if (out / "damage" / "metrics.jsonl").exists():
+            _draw_curve(out / "damage")
     else:
         from grepq_iqa.training.clip_tower import GroupRecipe, train_clip_tower
         from grepq_iqa.weights import fetch_checkpoint
