@@ -2,7 +2,7 @@
 
 A tower trained to recognise things has learnt to ignore mild damage; the copy has unlearnt that. From the pooled
 statistics of its stages one linear layer reads a few named amounts: how far a picture is from an undamaged one, and how
-severe each family of damage is. ``grepq_iqa.training.branch`` trains it.
+severe each family of damage is. ``grepq_iqa.training.damage_reader`` trains it.
 """
 
 from __future__ import annotations

@@ -168,11 +168,11 @@ def _blind_to_light_compression(tower: PooledTimmTower, data: LadderStatistics, 
     clean, mild = (tower.standardise(data.pooled[compressed, rung]) for rung in (0, 1))
     direction = tower.projection.weight.T @ axis
     change = blinded(direction, mild - clean) - direction
-    _move_along(tower, axis, torch.tensor(1.0), change, -float((tower.standardise(ordinary) @ change).mean()))
+    _move_along(tower, axis, 1.0, change, -float((tower.standardise(ordinary) @ change).mean()))
 
 
 @torch.no_grad()
-def _move_along(tower: PooledTimmTower, axis: Tensor, spread: Tensor, weights: Tensor, offset: float) -> None:
+def _move_along(tower: PooledTimmTower, axis: Tensor, spread: Tensor | float, weights: Tensor, offset: float) -> None:
     """Move embeddings along ``axis`` by ``spread`` times ``z @ weights + offset`` of standardised statistics ``z``."""
     tower.projection.weight.add_(spread * torch.outer(axis, weights))
     tower.projection.bias.add_(spread * offset * axis)
