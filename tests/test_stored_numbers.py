@@ -1,0 +1,56 @@
+"""Scores, features and predictions of the example photographs, as they were stored: moves of code must not change them.
+
+Run this file to store them anew, which only a change of the model justifies::
+
+    python tests/test_stored_numbers.py
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+STORED = Path(__file__).parent / "data" / "stored_numbers.npz"
+TOLERANCE = 1e-5
+CORNERS = [(y, x) for y in (0, 100) for x in (0, 150, 300)]
+
+
+def numbers(model, photos: list[Path]) -> dict[str, np.ndarray]:
+    """Everything that is compared; labels of the fit are fixed numbers, so that nothing else enters."""
+    from grepq_iqa.images import load_image
+
+    scores = model.score(photos)
+    crops = [load_image(photo)[:, y : y + 160, x : x + 160] for photo in photos for y, x in CORNERS]
+    labels = 3 + np.cos(np.arange(len(crops)) * 1.7)
+    prediction = model.fit(crops, labels).predict(photos, confidence=0.8)
+    return {
+        "scores": np.array([[s.value, s.low_level, s.high_level, s.percentile] for s in scores]),
+        "features": model.features(photos),
+        "predictions": np.stack([prediction.mos, prediction.low, prediction.high]),
+    }
+
+
+@pytest.mark.parametrize("name", ["scores", "features", "predictions"])
+def test_numbers_are_those_stored(name, found, photos):
+    with np.load(STORED) as stored:
+        assert list(stored["names"]) == [photo.name for photo in photos]
+        wanted = stored[name]
+    scale = np.maximum(1, np.abs(wanted))
+    assert np.abs((found[name] - wanted) / scale).max() < TOLERANCE
+
+
+@pytest.fixture(scope="module")
+def found(photos):
+    from grepq_iqa import GRepQ
+
+    return numbers(GRepQ.from_pretrained(device="cpu", dtype="float32"), photos)
+
+
+if __name__ == "__main__":
+    from grepq_iqa import GRepQ
+
+    examples = sorted((Path(__file__).parents[1] / "examples" / "photos").glob("*.jpg"))
+    model = GRepQ.from_pretrained(device="cpu", dtype="float32")
+    np.savez_compressed(STORED, names=[photo.name for photo in examples], **numbers(model, examples))
