@@ -17,10 +17,10 @@ import numpy as np
 from PIL import Image, ImageFilter
 
 from grepq_iqa import GRepQ
-from grepq_iqa.calibration import MOSRegressor
-from grepq_iqa.labels import read_labels
-from grepq_iqa.selection import select
-from grepq_iqa.validation import cross_validate, learning_curve, worst
+from grepq_iqa.calibration.regressor import MOSRegressor
+from grepq_iqa.calibration.validation import cross_validate, learning_curve, worst
+from grepq_iqa.data.labels import read_labels
+from grepq_iqa.labeling.selection import select
 
 MODEL = sys.argv[1] if len(sys.argv) > 1 else None  # None: the bundled model
 PHOTOS = Path(__file__).parent / "photos"

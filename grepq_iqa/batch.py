@@ -17,9 +17,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from grepq_iqa.data.images import EXTENSIONS, load_image
+from grepq_iqa.data.labels import read_paths
 from grepq_iqa.errors import GrepqError, ImageError
-from grepq_iqa.images import EXTENSIONS, load_image
-from grepq_iqa.labels import read_paths
 from grepq_iqa.results import Score
 
 if TYPE_CHECKING:

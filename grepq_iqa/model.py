@@ -14,17 +14,17 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from grepq_iqa import zero_shot
+from grepq_iqa.data.checks import inspect
+from grepq_iqa.data.images import load_image, split_batch
+from grepq_iqa.data.patches import iter_patches, reflect_up_to
 from grepq_iqa.devices import autocast, choose_device, choose_dtype, one_blas_thread
 from grepq_iqa.encoders.inference import prepare_for_inference
 from grepq_iqa.errors import LabelsError, NotFittedError, UsageError
-from grepq_iqa.images import load_image, split_batch
-from grepq_iqa.inspection import inspect
-from grepq_iqa.loading import Parts, load_parts
-from grepq_iqa.patches import iter_patches, reflect_up_to
 from grepq_iqa.results import Prediction, Score
+from grepq_iqa.weights.loading import Parts, load_parts
 
 if TYPE_CHECKING:
-    from grepq_iqa.calibration import MOSRegressor
+    from grepq_iqa.calibration.regressor import MOSRegressor
 
 BATCH_PIXELS_CPU, BATCH_PIXELS = 1 << 18, 1 << 22
 """Images of one size share a forward pass up to this many pixels. On a CPU that makes pictures of 96 pixels some three
@@ -44,7 +44,7 @@ class GRepQ:
         config: its config.json.
         encoder_hash: 64 hex digits that identify encoders and preprocessing.
         feature_mean, feature_scale: ``(d,)`` float32 statistics of features over ordinary photographs, or None.
-        regressor_: after :meth:`fit`, the fitted :class:`~grepq_iqa.calibration.MOSRegressor`.
+        regressor_: after :meth:`fit`, the fitted :class:`~grepq_iqa.calibration.regressor.MOSRegressor`.
     """
 
     def __init__(
@@ -115,7 +115,7 @@ class GRepQ:
             max_side=max_side,
         )
         if "calibration.safetensors" in resolved.files:
-            from grepq_iqa.fitted import read_fitted
+            from grepq_iqa.calibration.storage import read_fitted
 
             model.regressor_, side = read_fitted(resolved.files, model.encoder_hash, resolved.name)
             if max_side is None and side is not None:
@@ -126,7 +126,7 @@ class GRepQ:
         """Zero-shot quality: a :class:`Score` for one image, a list of them for several.
 
         Args:
-            images: one source that :func:`~grepq_iqa.images.load_image` takes, or a list of them of any sizes, or a
+            images: one source that :func:`~grepq_iqa.load_image` takes, or a list of them of any sizes, or a
                 ``(B, C, H, W)`` tensor.
 
         Raises:
@@ -154,7 +154,7 @@ class GRepQ:
         Args:
             images: as for :meth:`score`, or a float array ``(n, d)`` of features from :meth:`features`.
             mos: n mean opinion scores on any scale; predictions keep their direction.
-            options: passed to :class:`~grepq_iqa.calibration.MOSRegressor`, such as ``alphas``.
+            options: passed to :class:`~grepq_iqa.calibration.regressor.MOSRegressor`, such as ``alphas``.
 
         Returns:
             self, with ``regressor_``.
@@ -163,7 +163,7 @@ class GRepQ:
             ImageError: an image cannot be used.
             LabelsError: too few, constant, non-finite or mismatched labels.
         """
-        from grepq_iqa.calibration import MOSRegressor
+        from grepq_iqa.calibration.regressor import MOSRegressor
 
         labels = np.asarray(mos, dtype=np.float64)
         given = images if self._is_features(images) else split_batch(images)[0]
@@ -206,7 +206,7 @@ class GRepQ:
 
     def save_pretrained(self, directory: str | os.PathLike[str]) -> Path:
         """Write the model directory, with the fitted regressor if there is one; returns the directory."""
-        from grepq_iqa.fitted import write_directory
+        from grepq_iqa.calibration.storage import write_directory
 
         return write_directory(
             Path(directory),
@@ -223,7 +223,7 @@ class GRepQ:
         """Upload the model directory to the Hugging Face Hub, to the branch ``revision``; returns the commit's URL."""
         import tempfile
 
-        from grepq_iqa.publish import push_to_hub
+        from grepq_iqa.weights.publish import push_to_hub
 
         with tempfile.TemporaryDirectory() as folder:
             return push_to_hub(self.save_pretrained(folder), repo_id, private=private, token=token, revision=revision)

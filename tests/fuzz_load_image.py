@@ -14,8 +14,8 @@ from pathlib import Path
 import torch
 from PIL import Image
 
+from grepq_iqa.data.images import load_image
 from grepq_iqa.errors import ImageError
-from grepq_iqa.images import load_image
 
 PHOTOS = Path(__file__).parents[1] / "examples" / "photos"
 FORMATS = ("JPEG", "PNG", "WEBP", "TIFF", "GIF", "BMP", "JPEG2000", "ICO", "TGA", "PPM")

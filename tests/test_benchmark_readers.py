@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from scipy.io import savemat
 
-from grepq_iqa.benchmark.catalogue import CATALOGUE, find, read
-from grepq_iqa.benchmark.dataset import LabelledImages
+from grepq_iqa.benchmark.datasets.labeled_images import LabelledImages
+from grepq_iqa.benchmark.datasets.registry import CATALOGUE, find, read
 from grepq_iqa.errors import LabelsError, UsageError
 
 openpyxl = pytest.importorskip("openpyxl")

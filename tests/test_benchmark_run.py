@@ -14,11 +14,12 @@ from PIL import Image, ImageFilter
 from sklearn.linear_model import Ridge
 from typer.testing import CliRunner
 
-from grepq_iqa.benchmark import protocol, report, rivals, run
-from grepq_iqa.benchmark.catalogue import read
+from grepq_iqa.benchmark import baselines as rivals
+from grepq_iqa.benchmark import protocol, report, run
+from grepq_iqa.benchmark.datasets.registry import read
 from grepq_iqa.benchmark.niqe import block_features, niqe
+from grepq_iqa.benchmark.result_log import Entry, ResultLog
 from grepq_iqa.benchmark.run import iter_failures, worst
-from grepq_iqa.benchmark.store import Entry, ResultLog
 from grepq_iqa.cli.benchmark import app, expand_several
 from grepq_iqa.errors import GrepqError, UsageError
 from grepq_iqa.results import Score
@@ -359,6 +360,6 @@ class TestCommand:
 
 
 def _tensor(path: Path) -> torch.Tensor:
-    from grepq_iqa.images import load_image
+    from grepq_iqa.data.images import load_image
 
     return load_image(path)

@@ -10,7 +10,7 @@ from safetensors.numpy import load, save
 from sklearn.linear_model import Ridge
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from grepq_iqa.calibration import MOSRegressor
+from grepq_iqa.calibration.regressor import MOSRegressor
 from grepq_iqa.errors import LabelsError, UsageError, WeightsError
 
 SHAPES = [(12, 40), (40, 12), (20, 20), (20, 19), (5, 3)]
@@ -127,7 +127,7 @@ def test_blocks_do_not_change_intervals(monkeypatch):
     X, y, new, _ = data(20, 30, m=17)
     regressor = MOSRegressor().fit(X, y)
     whole = regressor.predict_interval(new, 0.9)
-    monkeypatch.setattr("grepq_iqa.calibration._BLOCK", 60)
+    monkeypatch.setattr("grepq_iqa.calibration.regressor._BLOCK", 60)
     np.testing.assert_allclose(regressor.predict_interval(new, 0.9), whole, rtol=1e-12)
 
 

@@ -14,8 +14,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageCms
 
+from grepq_iqa.data.images import load_image, split_batch
 from grepq_iqa.errors import ImageError
-from grepq_iqa.images import load_image, split_batch
 
 
 @pytest.fixture(scope="module")

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from grepq_iqa.data.labels import IMAGE_ALIASES, MOS_ALIASES, read_labels
 from grepq_iqa.errors import LabelsError
-from grepq_iqa.labels import IMAGE_ALIASES, MOS_ALIASES, read_labels
 
 
 @pytest.fixture

@@ -7,7 +7,7 @@ import math
 import pytest
 import torch
 
-from grepq_iqa.training.losses.damage import DamageLoss
+from grepq_iqa.training.losses.distortion import DamageLoss
 from grepq_iqa.training.losses.gcl import GroupContrastiveLoss, extreme_groups
 from grepq_iqa.training.losses.qcl import QualityContrastiveLoss
 from grepq_iqa.training.losses.ranking import DamageRankingLoss

@@ -11,9 +11,9 @@ import torch
 from PIL import Image
 
 from grepq_iqa import GRepQ, Score
+from grepq_iqa.data.images import load_image
+from grepq_iqa.data.patches import reflect_up_to
 from grepq_iqa.errors import ImageError, LabelsError, NotFittedError, UsageError, WeightsError
-from grepq_iqa.images import load_image
-from grepq_iqa.patches import reflect_up_to
 
 
 def test_one_in_one_out_many_in_many_out(compact, photos):

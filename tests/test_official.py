@@ -20,7 +20,7 @@ from typer.testing import CliRunner
 from grepq_iqa.cli.weights import app as weights_cli
 from grepq_iqa.encoders.low_level import LowLevelEncoder
 from grepq_iqa.errors import UsageError, WeightsError
-from grepq_iqa.official import (
+from grepq_iqa.weights.import_official import (
     high_level_tensors,
     import_official,
     load_tensors,

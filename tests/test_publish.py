@@ -11,9 +11,9 @@ import yaml
 from huggingface_hub import ModelCard, constants
 
 from grepq_iqa.errors import WeightsError
-from grepq_iqa.model_card import LIMITS, model_card
-from grepq_iqa.publish import push_to_hub
 from grepq_iqa.weights import resolve
+from grepq_iqa.weights.model_card import LIMITS, model_card
+from grepq_iqa.weights.publish import push_to_hub
 
 CONFIG = {
     "format": 1,

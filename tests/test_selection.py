@@ -7,9 +7,9 @@ from typing import get_args
 import numpy as np
 import pytest
 
-from grepq_iqa import selection
 from grepq_iqa.errors import UsageError
-from grepq_iqa.selection import BINS, Method, select
+from grepq_iqa.labeling import selection
+from grepq_iqa.labeling.selection import BINS, Method, select
 
 METHODS = get_args(Method)
 

@@ -19,7 +19,7 @@ CORNERS = [(y, x) for y in (0, 100) for x in (0, 150, 300)]
 
 def numbers(model, photos: list[Path]) -> dict[str, np.ndarray]:
     """Everything that is compared; labels of the fit are fixed numbers, so that nothing else enters."""
-    from grepq_iqa.images import load_image
+    from grepq_iqa.data.images import load_image
 
     scores = model.score(photos)
     crops = [load_image(photo)[:, y : y + 160, x : x + 160] for photo in photos for y, x in CORNERS]

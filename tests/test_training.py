@@ -12,17 +12,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from grepq_iqa.errors import UsageError
-from grepq_iqa.training.damage import PROMPT_GOOD, caption_of, damage_of
-from grepq_iqa.training.distortions import DISTORTIONS, SEVERITIES, compose, distort
-from grepq_iqa.training.fragments import fragment_positions, take_fragments
-from grepq_iqa.training.fsim import fsim_matrix
-from grepq_iqa.training.ladders import make_ladder
-from grepq_iqa.training.map_distance import map_distance
-from grepq_iqa.training.photographs import read_photograph
-from grepq_iqa.training.prepare import prepare, read_index
-from grepq_iqa.training.pristine import colourfulness, select_tiles, sharpness
+from grepq_iqa.training.data.captions import PROMPT_GOOD, caption_of, damage_of
+from grepq_iqa.training.data.distorted_copies import VERSIONS, DamagedVersions
+from grepq_iqa.training.data.distortions import DISTORTIONS, SEVERITIES, compose, distort
+from grepq_iqa.training.data.fragments import fragment_positions, take_fragments
+from grepq_iqa.training.data.pictures import read_photograph
+from grepq_iqa.training.data.prepare import prepare, read_index
+from grepq_iqa.training.data.pristine_tiles import colourfulness, select_tiles, sharpness
+from grepq_iqa.training.data.severity_series import make_ladder
 from grepq_iqa.training.recipe import LowLevelRecipe, load_recipe
-from grepq_iqa.training.versions import VERSIONS, DamagedVersions
+from grepq_iqa.training.similarity.dists import map_distance
+from grepq_iqa.training.similarity.fsim import fsim_matrix
 
 
 @pytest.fixture(scope="module")

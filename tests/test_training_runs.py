@@ -26,20 +26,20 @@ from grepq_iqa.encoders.high_level import HighLevelEncoder
 from grepq_iqa.encoders.low_level import LowLevelEncoder
 from grepq_iqa.errors import UsageError
 from grepq_iqa.training.__main__ import app
-from grepq_iqa.training.blindness import blinded
-from grepq_iqa.training.clip_tower import (
+from grepq_iqa.training.data.contrastive_views import QualityGroups
+from grepq_iqa.training.export import feature_weights
+from grepq_iqa.training.high_level.clip_tower import (
     CentreCrops,
     GroupRecipe,
     build_clip_encoder,
     random_projection,
     train_clip_tower,
 )
-from grepq_iqa.training.export import feature_weights
-from grepq_iqa.training.groups import QualityGroups
-from grepq_iqa.training.high_level import read_high_level
+from grepq_iqa.training.high_level.clutter import simplicity_direction, simplicity_of
+from grepq_iqa.training.high_level.compact import read_high_level
+from grepq_iqa.training.high_level.invariance import blinded
 from grepq_iqa.training.recipe import FeatureRecipe, LowLevelRecipe, load_recipe
-from grepq_iqa.training.similarity_cache import SimilarityCache
-from grepq_iqa.training.simplicity import simplicity_direction, simplicity_of
+from grepq_iqa.training.similarity.fsim_cache import SimilarityCache
 
 TINY = """
 [low_level]

@@ -7,9 +7,9 @@ import pytest
 from scipy.stats import pearsonr, spearmanr
 from sklearn.base import clone
 
-from grepq_iqa.calibration import MOSRegressor
+from grepq_iqa.calibration.regressor import MOSRegressor
+from grepq_iqa.calibration.validation import _plcc, _srcc, cross_validate, learning_curve, worst
 from grepq_iqa.errors import LabelsError, UsageError
-from grepq_iqa.validation import _plcc, _srcc, cross_validate, learning_curve, worst
 
 
 def data(n: int = 40, d: int = 30, noise: float = 0.3, seed: int = 0):

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from grepq_iqa.patches import iter_patches, reflect_up_to
+from grepq_iqa.data.patches import iter_patches, reflect_up_to
 from grepq_iqa.zero_shot import Moments, cosine, distance_to_pristine, high_level_quality, low_level_quality
 
 

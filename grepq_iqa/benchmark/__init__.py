@@ -10,8 +10,8 @@ Example:
 The measures alone, on plain arrays, are in `grepq_iqa.benchmark.protocol`.
 """
 
-from grepq_iqa.benchmark.catalogue import CATALOGUE, DatasetEntry, read
-from grepq_iqa.benchmark.dataset import LabelledImages
+from grepq_iqa.benchmark.datasets.labeled_images import LabelledImages
+from grepq_iqa.benchmark.datasets.registry import CATALOGUE, DatasetEntry, read
 from grepq_iqa.benchmark.protocol import Agreement, FewLabels, agreement, few_labels
 from grepq_iqa.benchmark.run import BenchmarkResult, run
 

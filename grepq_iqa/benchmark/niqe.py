@@ -7,7 +7,7 @@ of the authors' pristine photographs (mu_p, S_p)::
 
     NIQE = sqrt((mu_p - mu)^T ((S_p + S) / 2)^+ (mu_p - mu))
 
-The pristine model is not ours to ship; `grepq_iqa.benchmark.rivals` finds a copy in an installed package.
+The pristine model is not ours to ship; `grepq_iqa.benchmark.baselines` finds a copy in an installed package.
 """
 
 from __future__ import annotations

@@ -157,7 +157,7 @@ def write_contact_sheet(result: BenchmarkResult, path: str | Path, method: str =
 def _thumbnail(path: str) -> Image.Image:
     from PIL import Image
 
-    from grepq_iqa.images import load_image
+    from grepq_iqa.data.images import load_image
 
     try:
         pixels = load_image(path).mul(255).round().byte().permute(1, 2, 0).numpy()

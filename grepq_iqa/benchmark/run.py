@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from grepq_iqa._version import __version__
-from grepq_iqa.benchmark import rivals as other_methods
-from grepq_iqa.benchmark.dataset import LabelledImages
+from grepq_iqa.benchmark import baselines as other_methods
+from grepq_iqa.benchmark.datasets.labeled_images import LabelledImages
 from grepq_iqa.benchmark.protocol import (
     Agreement,
     FewLabels,
@@ -26,7 +26,7 @@ from grepq_iqa.benchmark.protocol import (
     random_splits,
     srcc,
 )
-from grepq_iqa.benchmark.store import Entry, ResultLog
+from grepq_iqa.benchmark.result_log import Entry, ResultLog
 from grepq_iqa.errors import GrepqError, ImageError, UsageError
 
 _FIELDS = {"Q": "value", "Q_L": "low_level", "Q_H": "high_level"}
@@ -116,7 +116,7 @@ def run(
         label_counts: for the data-efficient protocol; empty leaves it out.
         splits: seeds ``seed`` to ``seed + splits - 1``.
         protocol: "random" holds out 20 % of the contents each time; "official" takes the authors' test part.
-        rivals: names from `grepq_iqa.benchmark.rivals.RIVALS`.
+        rivals: names from `grepq_iqa.benchmark.baselines.RIVALS`.
         cache_dir: where features and scores of single images are kept, and taken from when a run is repeated; the
             `FeatureCache` there is shared with other commands. None: nowhere.
         make_regressor: returns a fresh regressor; default: `MOSRegressor` with the model's feature statistics.
@@ -239,7 +239,7 @@ def _analyse_by_rival(
     failed: list[tuple[str, str, str]],
     progress: Progress | None,
 ) -> dict[Path, Entry]:
-    from grepq_iqa.images import load_image
+    from grepq_iqa.data.images import load_image
 
     found: dict[Path, Entry] = {}
     with ResultLog(_log_folder(cache_dir), _safe(f"{name}-{other_methods.version(name)}")) as log:
@@ -299,7 +299,7 @@ def _divisions(images: LabelledImages, protocol: Protocol, splits: int, seed: in
 
 
 def _default_regressor(model: Any) -> Callable[[], Any]:
-    from grepq_iqa.calibration import MOSRegressor
+    from grepq_iqa.calibration.regressor import MOSRegressor
 
     return lambda: MOSRegressor(feature_mean=model.feature_mean, feature_scale=model.feature_scale)
 

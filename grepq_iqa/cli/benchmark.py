@@ -28,7 +28,7 @@ class SeveralValues(TyperCommand):
 
 def expand_several(args: list[str]) -> list[str]:
     """Repeat the option before each further value that can only be one of its own: a number, or a rival's name."""
-    from grepq_iqa.benchmark.rivals import RIVALS
+    from grepq_iqa.benchmark.baselines import RIVALS
 
     expanded: list[str] = []
     option, taken = "", 0
@@ -121,8 +121,8 @@ def benchmark(
     if root is None:
         raise UsageError("--root is missing: the folder to which the data set was unpacked")
     from grepq_iqa.benchmark import run
-    from grepq_iqa.benchmark.catalogue import find
-    from grepq_iqa.benchmark.rivals import load_rival
+    from grepq_iqa.benchmark.baselines import load_rival
+    from grepq_iqa.benchmark.datasets.registry import find
     from grepq_iqa.feature_cache import default_directory
 
     entry = find(name)
@@ -190,7 +190,7 @@ def _print_catalogue(format: Format) -> None:
     import dataclasses
     import json
 
-    from grepq_iqa.benchmark.catalogue import CATALOGUE
+    from grepq_iqa.benchmark.datasets.registry import CATALOGUE
 
     if format is Format.json:
         entries = [dataclasses.asdict(entry) for entry in CATALOGUE.values()]

@@ -16,8 +16,8 @@ from grepq_iqa.errors import LabelsError
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from grepq_iqa.data.labels import Labels
     from grepq_iqa.feature_cache import FeatureCache
-    from grepq_iqa.labels import Labels
     from grepq_iqa.model import GRepQ
 
 
@@ -64,8 +64,8 @@ def fit(
 
       grepq fit --csv labels.csv -o my-model --image-column picture --mos-column "mean vote"
     """
-    from grepq_iqa.fitted import require_model_folder
-    from grepq_iqa.labels import read_labels
+    from grepq_iqa.calibration.storage import require_model_folder
+    from grepq_iqa.data.labels import read_labels
 
     require_model_folder(output)
     labels = read_labels(
@@ -78,11 +78,11 @@ def fit(
     )
     _say_skipped(labels.skipped)
     if plot is not None:
-        from grepq_iqa.fit_plot import plot_fit, require_matplotlib
+        from grepq_iqa.calibration.plot import plot_fit, require_matplotlib
 
         require_matplotlib()
 
-    from grepq_iqa.fit_report import report_fit
+    from grepq_iqa.calibration.report import report_fit
     from grepq_iqa.model import GRepQ
 
     grepq = GRepQ.from_pretrained(model, device=device, dtype=dtype)

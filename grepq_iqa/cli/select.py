@@ -18,7 +18,7 @@ from grepq_iqa.errors import UsageError
 
 
 class SelectionMethod(str, Enum):
-    """As `grepq_iqa.selection.Method`."""
+    """As `grepq_iqa.labeling.selection.Method`."""
 
     i_optimal = "i-optimal"
     d_optimal = "d-optimal"
@@ -70,9 +70,9 @@ def select(
 
     import numpy as np
 
-    from grepq_iqa import selection
     from grepq_iqa.batch import expand
     from grepq_iqa.feature_cache import stream_cached
+    from grepq_iqa.labeling import selection
     from grepq_iqa.model import GRepQ
 
     grepq = GRepQ.from_pretrained(model, device=device, dtype=dtype)
@@ -105,7 +105,7 @@ def select(
     images = [usable[i] for i in chosen]
     _write_table(output, images)
     if page is not None:
-        from grepq_iqa.contact_sheet import write_contact_sheet
+        from grepq_iqa.labeling.rating_page import write_contact_sheet
 
         # A browser saves to a folder of its own, from which only absolute paths lead back.
         names = [os.path.abspath(image) for image in images]  # noqa: PTH100 - links are kept
@@ -118,7 +118,7 @@ def select(
 def _labelled(table: Path | None) -> tuple[Path, ...]:
     if table is None:
         return ()
-    from grepq_iqa.labels import read_labels
+    from grepq_iqa.data.labels import read_labels
 
     return read_labels(table, skip_bad_rows=True).paths
 

@@ -170,7 +170,7 @@ def import_official(
     """
     import sys
 
-    from grepq_iqa.official import import_official as convert
+    from grepq_iqa.weights.import_official import import_official as convert
 
     def progress(done: int, total: int) -> None:
         if sys.stderr.isatty():

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from grepq_iqa.encoders.damage_reader import DamageReader
+from grepq_iqa.encoders.distortion_head import DamageReader
 from grepq_iqa.encoders.efficientnet_lite import build_lite0
 from grepq_iqa.encoders.pooling import centre_mean_and_std, mean_and_std, out_channels
 from grepq_iqa.errors import UsageError
@@ -133,7 +133,7 @@ class PooledTimmTower(nn.Module):
     """Mean and standard deviation of the maps after several stages of an EfficientNet, and their projection.
 
     With ``head`` the mean of the last map before the classifier joins them: what the picture shows. With ``damage`` a
-    :class:`~grepq_iqa.encoders.damage_reader.DamageReader`, which goes its own way from one of the maps, adds what it
+    :class:`~grepq_iqa.encoders.distortion_head.DamageReader`, which goes its own way from one of the maps, adds what it
     reads.
 
     The statistics are standardised with ``pool_mean`` and ``pool_scale``, which training measures on ordinary

@@ -34,21 +34,21 @@ def prepare(
     pristine: Annotated[bool, typer.Option("--pristine", help="Also list the sharp and colourful tiles.")] = False,
 ) -> None:
     """Check photographs and write the list that the other commands read; run it again to go on."""
-    from grepq_iqa.training.prepare import prepare as run
+    from grepq_iqa.training.data.prepare import prepare as run
 
     prepared = run(sources, out, on_done=_count("checked"))
     for path, reason in prepared.rejected.items():
         typer.echo(f"skipped {path}: {reason}", err=True)
     typer.echo(f"{len(prepared.photographs)} photographs, {len(prepared.rejected)} skipped -> {out}")
     if pristine:
-        from grepq_iqa.training.pristine import write_tiles
+        from grepq_iqa.training.data.pristine_tiles import write_tiles
 
         count = write_tiles(prepared.paths, out, on_done=_count("searched for tiles"))
         typer.echo(f"{count} pristine tiles -> {out / 'tiles.json'}")
     if recipe:
-        from grepq_iqa.training.groups import QualityGroups
+        from grepq_iqa.training.data.contrastive_views import QualityGroups
         from grepq_iqa.training.recipe import LowLevelRecipe, load_recipe
-        from grepq_iqa.training.similarity_cache import SimilarityCache
+        from grepq_iqa.training.similarity.fsim_cache import SimilarityCache
 
         settings = load_recipe(recipe, "low_level", LowLevelRecipe)
         if not settings.fixed_versions:
@@ -71,10 +71,10 @@ def low_level(
     mixed_precision: Precision = "no",
 ) -> None:
     """Train the low-level encoder by the quality-aware contrastive loss."""
+    from grepq_iqa.training.data.prepare import read_index
     from grepq_iqa.training.low_level import train_low_level
-    from grepq_iqa.training.prepare import read_index
     from grepq_iqa.training.recipe import LowLevelRecipe, load_recipe
-    from grepq_iqa.training.similarity_cache import SimilarityCache
+    from grepq_iqa.training.similarity.fsim_cache import SimilarityCache
 
     _set_threads(threads)
     settings = load_recipe(recipe, "low_level", LowLevelRecipe, steps=steps)
@@ -113,15 +113,15 @@ def high_level(
     The compact model keeps what it has finished, so a second run goes on by itself; with --resume also within the
     training of what reads damage.
     """
-    from grepq_iqa.training.prepare import read_index
+    from grepq_iqa.training.data.prepare import read_index
     from grepq_iqa.training.recipe import has_section, has_setting, load_recipe
 
     _set_threads(threads)
     ordinary = read_index(photographs).paths
     if has_setting(recipe, "high_level", "ladders"):
-        from grepq_iqa.training.damage_reader import DamageRecipe
-        from grepq_iqa.training.high_level import train_high_level
-        from grepq_iqa.training.projection import ProjectionRecipe
+        from grepq_iqa.training.high_level.compact import train_high_level
+        from grepq_iqa.training.high_level.distortion_head import DamageRecipe
+        from grepq_iqa.training.high_level.projection import ProjectionRecipe
 
         if pristine is None:
             raise UsageError(f"recipe {recipe} needs --pristine, a folder of clean photographs that `prepare` wrote")
@@ -140,7 +140,7 @@ def high_level(
         if (out / "damage" / "metrics.jsonl").exists():
             _draw_curve(out / "damage")
     else:
-        from grepq_iqa.training.clip_tower import GroupRecipe, train_clip_tower
+        from grepq_iqa.training.high_level.clip_tower import GroupRecipe, train_clip_tower
         from grepq_iqa.weights import fetch_checkpoint
 
         train_clip_tower(
@@ -169,10 +169,10 @@ def export(
     max_side: Annotated[int, typer.Option(help="Longest side that the model looks at; 0 for any.")] = 1024,
 ) -> None:
     """Assemble both encoders into a model directory with its tables."""
+    from grepq_iqa.training.data.prepare import read_index
     from grepq_iqa.training.export import export_model, hash_list
-    from grepq_iqa.training.high_level import read_high_level
+    from grepq_iqa.training.high_level.compact import read_high_level
     from grepq_iqa.training.low_level import read_low_level
-    from grepq_iqa.training.prepare import read_index
     from grepq_iqa.training.recipe import FeatureRecipe, ScoringRecipe, describe, load_recipe
 
     scoring = load_recipe(recipe, "scoring", ScoringRecipe)
@@ -240,7 +240,7 @@ def publish(
     private: Annotated[bool, typer.Option("--private", help="Create a private repository.")] = False,
 ) -> None:
     """Upload a model directory to the Hugging Face Hub."""
-    from grepq_iqa.publish import push_to_hub
+    from grepq_iqa.weights.publish import push_to_hub
 
     typer.echo(push_to_hub(model, repo_id, private=private))
 
@@ -257,7 +257,7 @@ def _set_threads(threads: int) -> None:
 
 
 def _draw_curve(out: Path) -> None:
-    from grepq_iqa.training.curve import plot_learning_curve
+    from grepq_iqa.training.training_curve import plot_learning_curve
 
     typer.echo(f"{out} is trained; its learning curve is {plot_learning_curve(out)}")
 

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 
 from grepq_iqa.benchmark.protocol import few_labels, random_splits, srcc
-from grepq_iqa.calibration import MOSRegressor
-from grepq_iqa.labels import read_labels
+from grepq_iqa.calibration.regressor import MOSRegressor
+from grepq_iqa.data.labels import read_labels
 from grepq_iqa.model import GRepQ
-from grepq_iqa.training.analysis import Analysis, analyse_photographs
+from grepq_iqa.training.parallel_scoring import Analysis, analyse_photographs
 
 
 def evaluate(

@@ -20,8 +20,8 @@ from grepq_iqa._version import __version__
 from grepq_iqa.encoders.high_level import HighLevelEncoder, PooledTimmTower
 from grepq_iqa.encoders.low_level import LowLevelEncoder
 from grepq_iqa.errors import UsageError
-from grepq_iqa.training.analysis import Analysis, analyse_photographs
-from grepq_iqa.training.pristine import pristine_moments
+from grepq_iqa.training.data.pristine_tiles import pristine_moments
+from grepq_iqa.training.parallel_scoring import Analysis, analyse_photographs
 from grepq_iqa.training.recipe import FeatureRecipe, ScoringRecipe
 from grepq_iqa.zero_shot import DISTANCE_SCALE, LOGIT_SCALE
 

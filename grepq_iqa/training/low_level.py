@@ -14,11 +14,11 @@ from torch import Tensor, nn
 
 from grepq_iqa.encoders.low_level import LowLevelEncoder
 from grepq_iqa.errors import UsageError
-from grepq_iqa.training.groups import QualityGroups
+from grepq_iqa.training.data.contrastive_views import QualityGroups
 from grepq_iqa.training.loop import Batch, LoopSettings, last_checkpoint, run, warmup_cosine
 from grepq_iqa.training.losses.qcl import QualityContrastiveLoss
 from grepq_iqa.training.recipe import LowLevelRecipe, describe
-from grepq_iqa.training.similarity_cache import SimilarityCache
+from grepq_iqa.training.similarity.fsim_cache import SimilarityCache
 
 RECIPE = "recipe.json"
 

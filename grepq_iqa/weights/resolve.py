@@ -15,9 +15,9 @@ from pathlib import Path
 
 from grepq_iqa.errors import UsageError, WeightsError
 from grepq_iqa.weights import manifest as manifests
+from grepq_iqa.weights.hash_cache import Records, records_folder
 from grepq_iqa.weights.hub import Hub, content_sha256, is_commit, offline
 from grepq_iqa.weights.manifest import MODEL_FILES, REQUIRED_FILES, ModelEntry, load_manifest
-from grepq_iqa.weights.records import Records, records_folder
 
 _REPO = re.compile(r"(?P<repo>[\w][\w.-]*/[\w][\w.-]*)(?:@(?P<revision>[^@\s]+))?")
 HIGH_LEVEL = "high_level.safetensors"
@@ -318,7 +318,7 @@ def _fetch(part: _Part, hub: Hub, records: Records, local_only: bool) -> tuple[P
 
 def _converted(checkpoint: Path, prompts: Mapping[str, str], records: Records) -> Path:
     """An open_clip checkpoint as high_level.safetensors: made once, so that later runs read the image tower alone."""
-    from grepq_iqa.clip_prompts import cached_prompts
+    from grepq_iqa.weights.clip_prompts import cached_prompts
     from grepq_iqa.weights.tensors import assemble_high_level
 
     vectors = cached_prompts(checkpoint, records.sha256(checkpoint), prompts, records.path.parent)

@@ -54,7 +54,7 @@ def assemble_high_level(checkpoint: Path, prompts: Path, target: Path) -> Path:
 
     Args:
         checkpoint: open_clip's, with ``visual.*``; stored in the dtype that it has.
-        prompts: ``prompts.good`` and ``prompts.bad``, made by :mod:`grepq_iqa.clip_prompts`.
+        prompts: ``prompts.good`` and ``prompts.bad``, made by :mod:`grepq_iqa.weights.clip_prompts`.
         target: the file to write, replaced as a whole.
 
     Raises:

@@ -1,0 +1,73 @@
+"""A table of one's own: ``labels.csv`` with a column of images and a column of scores."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from grepq_iqa.benchmark.datasets.labeled_images import LabelledImages, Row, assemble
+from grepq_iqa.benchmark.datasets.tables import read_csv
+from grepq_iqa.benchmark.datasets.tree import Tree
+from grepq_iqa.data.labels import IMAGE_ALIASES, MOS_ALIASES
+from grepq_iqa.errors import UsageError
+
+_WORSE = "dmos"
+GROUP_COLUMNS = ("group", "reference", "ref", "ref_img", "content")
+PART_COLUMNS = ("split", "set", "part")
+_PARTS = {"training": "train", "validation": "val", "valid": "val"}
+
+
+def read_table(root: str | Path, labels: str | None = None, lower_is_better: bool = False) -> LabelledImages:
+    """Any labelled folder.
+
+    Args:
+        root: folder; images are looked for beside the table, in ``images/`` and in ``root``; absolute paths are taken
+            as they are.
+        labels: the table, relative to ``root``; default ``labels.csv``, else the only CSV file there.
+        lower_is_better: negate the scores; a column ``dmos`` is negated in any case.
+
+    A column of references (``group``, ``reference``, ``ref_img``) keeps contents together; one called ``split`` or
+    ``set`` with ``train``, ``val``, ``test`` is the official split.
+    """
+    tree = Tree(root)
+    path = _find_table(tree, labels)
+    table = read_csv(path)
+    image = table.column(*IMAGE_ALIASES)
+    score = table.column(*MOS_ALIASES)
+    worse = table.header[score].lower() == _WORSE
+    group, part = table.optional_column(*GROUP_COLUMNS), table.optional_column(*PART_COLUMNS)
+    sign = -1 if worse or lower_is_better else 1
+    rows, paths = [], []
+    for where, cells in table.filled(image, score):
+        text = "" if part is None else table.text(cells, part).lower()
+        rows.append(
+            Row(
+                table.text(cells, image),
+                sign * table.number(cells, score, where),
+                where,
+                group=(table.text(cells, group) or None) if group is not None else None,
+                part=_PARTS.get(text, text) or None,
+            )
+        )
+    relative = tree.images((row.image for row in rows), (".", "images", "Images"), near=path)
+    for row, found in zip(rows, relative, strict=True):
+        absolute = Path(row.image).expanduser()
+        paths.append(absolute if absolute.is_absolute() and absolute.is_file() else found)
+    scale = f"{'-' if sign < 0 else ''}{table.header[score]}"
+    return assemble(path.parent.name or "csv", rows, paths, scale=scale, labels=path)
+
+
+def _find_table(tree: Tree, labels: str | None) -> Path:
+    if labels is not None:
+        given = Path(labels).expanduser()
+        path = given if given.is_absolute() and given.is_file() else tree.find(labels)
+        if path is None or not path.is_file():
+            raise UsageError(f"no table {labels} in {tree.root}")
+        return path
+    path = tree.find("labels.csv")
+    if path is not None:
+        return path
+    tables = sorted(entry for entry in tree.root.iterdir() if entry.suffix.lower() == ".csv")
+    if len(tables) != 1:
+        found = ", ".join(entry.name for entry in tables) or "none"
+        raise UsageError(f"no labels.csv in {tree.root}, and not just one CSV file ({found}): name it with --csv")
+    return tables[0]

@@ -1,0 +1,92 @@
+"""A fitted model on disk: the model directory plus calibration.safetensors, bound to the encoders by their hash."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from safetensors import safe_open
+from safetensors.numpy import save_file
+
+from grepq_iqa.errors import UsageError, WeightsError
+
+if TYPE_CHECKING:
+    from grepq_iqa.calibration.regressor import MOSRegressor
+
+CALIBRATION = "calibration.safetensors"
+
+
+def write_directory(
+    directory: Path,
+    files: Mapping[str, Path],
+    config: Mapping[str, Any],
+    encoder_hash: str,
+    regressor: MOSRegressor | None,
+    max_side: int | None,
+) -> Path:
+    """Copy a model's ``files`` into ``directory``, with config.json and the regressor as they are now.
+
+    Args:
+        max_side: to which the pictures were shrunk that the regressor was fitted on, None for not at all.
+
+    Raises:
+        UsageError: ``directory`` is a file, or holds something that is not a model.
+    """
+    require_model_folder(directory)
+    directory.mkdir(parents=True, exist_ok=True)
+    for name, path in files.items():
+        if name not in {"config.json", CALIBRATION} and Path(path).resolve() != (directory / name).resolve():
+            shutil.copyfile(path, directory / name)
+    (directory / "config.json").write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    (directory / CALIBRATION).unlink(missing_ok=True)
+    if regressor is not None:
+        state = {key: np.ascontiguousarray(value) for key, value in regressor.state().items()}
+        save_file(
+            state, directory / CALIBRATION, metadata={"encoder_hash": encoder_hash, "max_side": str(max_side or 0)}
+        )
+    return directory
+
+
+def require_model_folder(directory: Path) -> None:
+    """Refuse a folder that must not be written to, before any work is done for it.
+
+    Raises:
+        UsageError: ``directory`` is a file, or holds something that is not a model.
+    """
+    if directory.exists() and not directory.is_dir():
+        raise UsageError(f"{directory} is a file; give a folder")
+    if directory.is_dir() and any(directory.iterdir()) and not (directory / "config.json").exists():
+        raise UsageError(f"{directory} holds other files and no model; give a new folder")
+
+
+def read_fitted(files: Mapping[str, Path], encoder_hash: str, name: str) -> tuple[MOSRegressor, int | None]:
+    """The regressor in ``files``, and the ``max_side`` of the pictures that it was fitted on (0: not shrunk).
+
+    The latter is None in files of a version that did not note it.
+
+    Raises:
+        WeightsError: it is damaged, or was fitted on the features of other encoders.
+    """
+    from grepq_iqa.calibration.regressor import MOSRegressor
+
+    try:
+        with safe_open(files[CALIBRATION], framework="numpy") as stored:
+            notes = stored.metadata() or {}
+            state = {key: stored.get_tensor(key) for key in stored.keys()}  # noqa: SIM118 - not a dict
+    except Exception as error:  # safetensors raises its own type, OSError or ValueError
+        raise WeightsError(f"{files[CALIBRATION]} cannot be read: {error}", name, CALIBRATION) from error
+    fitted_on = notes.get("encoder_hash")
+    if fitted_on != encoder_hash:
+        raise WeightsError(
+            f"{CALIBRATION} of {name!r} was fitted on the features of other encoders ({str(fitted_on)[:12]}, not "
+            f"{encoder_hash[:12]})",
+            name,
+            CALIBRATION,
+            "fit again with this model",
+        )
+    side = notes.get("max_side")
+    return MOSRegressor.from_state(state, name=name), int(side) if side and side.isdigit() else None

@@ -1,0 +1,1 @@
+"""Training data: photographs, distortions, and the data sets made of both."""

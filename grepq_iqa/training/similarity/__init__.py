@@ -1,0 +1,1 @@
+"""Full-reference similarity between distorted copies of one photograph."""

@@ -1,0 +1,86 @@
+"""A model directory -> a repository on the Hugging Face Hub."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+from grepq_iqa._version import __version__
+from grepq_iqa.errors import WeightsError
+from grepq_iqa.weights.hub import Hub, is_commit
+from grepq_iqa.weights.manifest import MODEL_FILES, REQUIRED_FILES
+from grepq_iqa.weights.model_card import model_card
+
+
+def push_to_hub(
+    directory: str | os.PathLike[str],
+    repo_id: str,
+    *,
+    private: bool = False,
+    token: str | None = None,
+    revision: str | None = None,
+    commit_message: str = "Upload model",
+) -> str:
+    """Upload a model directory in one commit; the repository and the branch are made when they do not exist.
+
+    Only the files of a model are sent, and README.md: the directory's own if it has one, else a model card.
+
+    Args:
+        directory: as ``save_pretrained`` writes it.
+        repo_id: "owner/repo".
+        private: whether a repository made now is private; an existing one stays as it is.
+        token: with write access; by default HF_TOKEN or the one that ``hf auth login`` stored.
+        revision: branch to commit to; "main" by default.
+        commit_message: first line of the commit.
+
+    Returns:
+        The address of the commit.
+
+    Raises:
+        WeightsError: the directory is not a complete model, or the Hub refuses.
+    """
+    from huggingface_hub import CommitOperationAdd, HfApi
+
+    folder = Path(directory)
+    files = [folder / name for name in MODEL_FILES if (folder / name).is_file()]
+    missing = [name for name in REQUIRED_FILES if not (folder / name).is_file()]
+    if missing:
+        raise WeightsError(f"{folder} is not a model directory: {', '.join(missing)} missing", repo_id, missing[0])
+    if revision is not None and is_commit(revision):
+        raise WeightsError(f"{revision} is a commit; pass a branch to push to", repo_id)
+    operations = [CommitOperationAdd(path.name, str(path)) for path in files]
+    operations.append(CommitOperationAdd("README.md", _card(folder, repo_id).encode()))
+    api = HfApi(token=token, library_name="grepq-iqa", library_version=__version__)
+    try:
+        api.create_repo(repo_id, private=private, exist_ok=True)
+        if revision not in (None, "main"):
+            api.create_branch(repo_id, branch=str(revision), exist_ok=True)
+        commit = api.create_commit(repo_id, operations, commit_message=commit_message, revision=revision)
+    except Exception as error:
+        raise _explained(error, repo_id, revision or "main") from error
+    return str(commit.commit_url)
+
+
+def _card(folder: Path, repo_id: str) -> str:
+    own = folder / "README.md"
+    if own.is_file():
+        return own.read_text(encoding="utf-8")
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise WeightsError(f"config.json of {folder} is not JSON: {error}", repo_id, "config.json") from error
+    return model_card(config, repo_id=repo_id, fitted=(folder / "calibration.safetensors").is_file())
+
+
+def _explained(error: Exception, repo_id: str, revision: str) -> WeightsError:
+    status = getattr(getattr(error, "response", None), "status_code", None)
+    if status in (401, 403):
+        return WeightsError(
+            f"the Hub does not let this token write to {repo_id} (it answered {status})",
+            repo_id,
+            hint="set HF_TOKEN or pass token= with write access; make one at https://huggingface.co/settings/tokens",
+        )
+    explained = Hub().explain(error, repo_id, None, revision)
+    sentence = str(explained).removesuffix(f" ({explained.hint})").replace("be downloaded", "be uploaded")
+    return WeightsError(sentence, repo_id, hint=explained.hint)
