@@ -18,9 +18,10 @@ from PIL import Image, ImageFilter
 
 from grepq_iqa import GRepQ
 from grepq_iqa.calibration.regressor import MOSRegressor
-from grepq_iqa.calibration.validation import cross_validate, learning_curve, worst
+from grepq_iqa.calibration.validation import cross_validate, learning_curve
 from grepq_iqa.data.labels import read_labels
 from grepq_iqa.labeling.selection import select
+from grepq_iqa.metrics import largest
 
 MODEL = sys.argv[1] if len(sys.argv) > 1 else None  # None: the bundled model
 PHOTOS = Path(__file__).parent / "photos"
@@ -30,12 +31,12 @@ model = GRepQ.from_pretrained(MODEL)
 # %% [markdown]
 # ## A folder of photographs
 #
-# Here the example photographs, each damaged in three ways at three strengths. Yours would be a folder that you have.
+# Here the example photographs, each distorted in three ways at three strengths. Yours would be a folder that you have.
 
 # %%
 
 
-def damaged(photo: Image.Image, kind: str, strength: int) -> Image.Image:
+def distorted(photo: Image.Image, kind: str, strength: int) -> Image.Image:
     """The photograph blurred, noisy or compressed; strength from 1 (visible) to 3 (bad)."""
     if kind == "blur":
         return photo.filter(ImageFilter.GaussianBlur(0.8 * strength))
@@ -53,7 +54,7 @@ for source in sorted(PHOTOS.glob("*.jpg")):
     photo.thumbnail((384, 384))
     for kind, strength in [("none", 0), *((k, s) for k in ("blur", "noise", "jpeg") for s in (1, 2, 3))]:
         target = WORK / f"{source.stem}-{kind}-{strength}.png"
-        (photo if kind == "none" else damaged(photo, kind, strength)).save(target)
+        (photo if kind == "none" else distorted(photo, kind, strength)).save(target)
         strengths[target] = strength
 images = list(strengths)
 print(f"{len(images)} images in {WORK}")
@@ -64,7 +65,7 @@ print(f"{len(images)} images in {WORK}")
 # Features and zero-shot scores come from one pass. On the command line: `grepq select FOLDER -n 24 -o to-label.csv`.
 
 # %%
-scores, features = model.analyse(images)
+scores, features = model.score_and_features(images)
 chosen = select(
     features,
     [float(score) for score in scores],
@@ -97,20 +98,20 @@ print(f"{len(labels)} labels from {labels.mos.min()} to {labels.mos.max()}")
 # All of this is `grepq fit --csv labels.csv -o my-model --plot fit.png`.
 
 # %%
-labelled = features[chosen]
-model.fit(labelled, labels.mos)
+labeled = features[chosen]
+model.fit(features=labeled, mos=labels.mos)
 
 regressor = MOSRegressor(feature_mean=model.feature_mean, feature_scale=model.feature_scale)
-result = cross_validate(regressor, labelled, labels.mos)
+result = cross_validate(regressor, labeled, labels.mos)
 for name in ("srcc", "plcc", "rmse"):
     estimate = getattr(result, name)
     print(f"{name.upper()} {estimate.value:.3f}, 90 % range {estimate.low:.3f} to {estimate.high:.3f}")
 
-curve = learning_curve(regressor, labelled, labels.mos)
+curve = learning_curve(regressor, labeled, labels.mos)
 for n, srcc in zip(curve.labels, curve.srcc, strict=True):
     print(f"{n:4d} labels: SRCC {srcc:.3f}")
 
-for i in worst(labels.mos, result.predicted, 3):
+for i in largest(np.abs(labels.mos - result.predicted), 3):
     print(f"worth a second look: {labels.paths[i].name} given {labels.mos[i]:.1f}, predicted {result.predicted[i]:.1f}")
 
 # %% [markdown]
@@ -121,7 +122,7 @@ for i in worst(labels.mos, result.predicted, 3):
 
 # %%
 others = [i for i in range(len(images)) if i not in set(chosen.tolist())]
-prediction = model.predict(features[others], confidence=0.9)
+prediction = model.predict(features=features[others], confidence=0.9)
 for i, mos, low, high in zip(others, prediction.mos, prediction.low, prediction.high, strict=True):
     print(f"{images[i].name:40} {mos:5.2f}  [{low:5.2f}, {high:5.2f}]")
 

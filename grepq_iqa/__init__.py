@@ -11,12 +11,36 @@ from typing import TYPE_CHECKING
 from grepq_iqa._version import __version__
 
 if TYPE_CHECKING:
+    from grepq_iqa.calibration.regressor import MOSRegressor
+    from grepq_iqa.data.images import load_image
+    from grepq_iqa.errors import GrepqError, ImageError, LabelsError, NotFittedError, UsageError, WeightsError
     from grepq_iqa.model import GRepQ
     from grepq_iqa.results import Prediction, Score
 
-__all__ = ["GRepQ", "Prediction", "Score", "__version__"]
+__all__ = [
+    "GRepQ",
+    "GrepqError",
+    "ImageError",
+    "LabelsError",
+    "MOSRegressor",
+    "NotFittedError",
+    "Prediction",
+    "Score",
+    "UsageError",
+    "WeightsError",
+    "__version__",
+    "load_image",
+]
 
-_HOMES = {"GRepQ": "grepq_iqa.model", "Score": "grepq_iqa.results", "Prediction": "grepq_iqa.results"}
+_ERRORS = ("GrepqError", "ImageError", "LabelsError", "NotFittedError", "UsageError", "WeightsError")
+_HOMES = {
+    "GRepQ": "grepq_iqa.model",
+    "MOSRegressor": "grepq_iqa.calibration.regressor",
+    "Prediction": "grepq_iqa.results",
+    "Score": "grepq_iqa.results",
+    "load_image": "grepq_iqa.data.images",
+    **dict.fromkeys(_ERRORS, "grepq_iqa.errors"),
+}
 
 
 def __getattr__(name: str) -> object:

@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import glob
+import dataclasses
 import os
-import sys
+import time
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, TextIO
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Size, Tensor
 
-from grepq_iqa.data.images import EXTENSIONS, load_image
-from grepq_iqa.data.labels import read_paths
+from grepq_iqa.data.images import load_image
 from grepq_iqa.errors import GrepqError, ImageError
+from grepq_iqa.feature_cache import FeatureCache
 from grepq_iqa.results import Score
 
 if TYPE_CHECKING:
@@ -28,60 +26,112 @@ if TYPE_CHECKING:
 READ_AHEAD = 8
 """Pictures that are decoded ahead of the model. Threads suffice: decoders release the interpreter's lock."""
 
-TABLES = {".csv", ".tsv"}
-
 
 @dataclass(frozen=True)
 class Result:
-    """What became of one file: a score (and features ``(d,)`` where asked for), or an error."""
+    """What became of one file: a score (and features ``(d,)`` where asked for), or an error.
+
+    Attributes:
+        path: as given.
+        score: None after an error.
+        features: None after an error, or where none were asked for.
+        error: why the file could not be used, else None.
+        seconds: from the result before to this one; of a result from a cache, what it took then, None where unknown.
+    """
 
     path: str
     score: Score | None = None
     features: NDArray[np.float32] | None = None
     error: str | None = None
+    seconds: float | None = None
 
 
-def expand(paths: Iterable[str | os.PathLike[str]], stdin: TextIO | None = None) -> Iterator[Path]:
-    """Files named by ``paths``, lazily and in a stable order.
+@dataclass(frozen=True)
+class Collected:
+    """The usable ones of many results.
 
-    A folder stands for the images below it (by extension, sorted, hidden files left out), a pattern such as ``*.jpg``
-    or ``**/*.png`` for its matches, a table (.csv, .tsv) for the images that it names, ``-`` for one path a line on
-    stdin. What does not exist is passed on, so that it gets a row of its own.
-
-    Raises:
-        LabelsError: a table has no column of images.
+    Attributes:
+        indices: which they are, rising.
+        scores: of each.
+        features: ``(n, d)`` float32.
+        failures: index and error of every other one.
     """
-    for given in paths:
-        text = os.fspath(given)
-        if text == "-":
-            for line in stdin or sys.stdin:
-                if name := line.rstrip("\r\n"):
-                    yield from expand([name]) if name != "-" else ()
-            continue
-        path = Path(text)
-        if path.is_dir():
-            yield from _images_below(path)
-        elif path.suffix.lower() in TABLES and path.is_file():
-            yield from read_paths(path)
-        elif glob.has_magic(text) and not path.exists():
-            matches = sorted(glob.iglob(text, recursive=True))  # noqa: PTH207 - patterns may be absolute
-            for match in matches:
-                yield from expand([match]) if Path(match).is_dir() else [Path(match)]
-            if not matches:
-                yield path
-        else:
-            yield path
+
+    indices: tuple[int, ...]
+    scores: tuple[Score, ...]
+    features: NDArray[np.float32]
+    failures: tuple[tuple[int, str], ...]
 
 
-def stream(model: GRepQ, paths: Iterable[str | os.PathLike[str]], *, features: bool = False) -> Iterator[Result]:
+def score_paths(
+    model: GRepQ,
+    paths: Iterable[str | os.PathLike[str]],
+    *,
+    features: bool = False,
+    cache: FeatureCache | None = None,
+) -> Iterator[Result]:
     """Score ``paths`` one after the other, decoding ahead of the model in threads.
 
     Results come in the order of ``paths``, one for each; a file that cannot be used gives a result with its error.
-    Neighbours of one size go through the model together where that is faster. At most ``READ_AHEAD`` decoded pictures
+    Neighbors of one size go through the model together where that is faster. At most ``READ_AHEAD`` decoded pictures
     exist at a time, whatever the number of files.
+
+    Args:
+        model: by which.
+        paths: files.
+        features: whether results carry them.
+        cache: knows files that were seen before, and learns those that were not.
     """
+    results = _score_all(model, paths) if cache is None else _score_unknown(model, paths, cache)
+    for result in results:
+        yield result if features else dataclasses.replace(result, features=None)
+
+
+def collect(results: Iterable[Result]) -> Collected:
+    """Scores and features of the results of `score_paths` that have them, and the errors of the others."""
+    indices, scores, rows, failures = [], [], [], []
+    for i, result in enumerate(results):
+        if result.score is None or result.features is None:
+            failures.append((i, result.error or "unknown"))
+        else:
+            indices.append(i)
+            scores.append(result.score)
+            rows.append(result.features)
+    features = np.stack(rows) if rows else np.empty((0, 0), dtype=np.float32)
+    return Collected(tuple(indices), tuple(scores), features, tuple(failures))
+
+
+def _score_unknown(model: GRepQ, paths: Iterable[str | os.PathLike[str]], cache: FeatureCache) -> Iterator[Result]:
+    # In order of ``paths``: a finished result from the cache, or the digest of a file that is on its way.
+    order: deque[Result | str | None] = deque()
+
+    def unknown() -> Iterator[str]:
+        for given in paths:
+            path = os.fspath(given)
+            digest = cache.digest(path)
+            entry = cache.read(digest)
+            if entry is None or entry.score is None or len(entry.features) != model.feature_dim:
+                order.append(digest)
+                yield path
+            else:
+                score = dataclasses.replace(entry.score, percentile=model.percentile(entry.score.score))
+                order.append(Result(path, score, entry.features, seconds=entry.seconds))
+
+    for result in _score_all(model, unknown()):
+        while isinstance(known := order.popleft(), Result):
+            yield known
+        if result.features is not None:
+            cache.write(known, result.features, result.score, result.seconds)
+        yield result
+    for known in order:
+        assert isinstance(known, Result)  # every digest has met its result
+        yield known
+
+
+def _score_all(model: GRepQ, paths: Iterable[str | os.PathLike[str]]) -> Iterator[Result]:
     source = iter(paths)
     waiting: deque[_Waiting] = deque()
+    started = time.perf_counter()
     with ThreadPoolExecutor(max_workers=min(READ_AHEAD, os.cpu_count() or 1), thread_name_prefix="decode") as pool:
         try:
             while True:
@@ -93,7 +143,12 @@ def stream(model: GRepQ, paths: Iterable[str | os.PathLike[str]], *, features: b
                     waiting.append(_Waiting(path, pool.submit(load_image, path, max_side=model.max_side)))
                 if not waiting:
                     return
-                yield from _results_of(model, _next_group(waiting, model.batch_pixels), features)
+                group = _next_group(waiting, model.batch_pixels)
+                results = list(_results_of(model, group))
+                each = (time.perf_counter() - started) / len(group)
+                for result in results:
+                    yield dataclasses.replace(result, seconds=each)
+                started = time.perf_counter()
         finally:  # also when the consumer stops early
             for one in waiting:
                 one.decoded.cancel()
@@ -105,7 +160,7 @@ class _Waiting:
     decoded: Future[Tensor]
 
     @property
-    def size(self) -> torch.Size | None:
+    def size(self) -> Size | None:
         """The picture's shape once it is decoded, None where it could not be."""
         return None if self.decoded.exception() else self.decoded.result().shape
 
@@ -125,18 +180,18 @@ def _next_group(waiting: deque[_Waiting], most_pixels: int) -> list[_Waiting]:
     return group
 
 
-def _results_of(model: GRepQ, group: list[_Waiting], features: bool) -> Iterator[Result]:
+def _results_of(model: GRepQ, group: list[_Waiting]) -> Iterator[Result]:
     try:
-        analysed = model.analyse_tensors([one.decoded.result() for one in group])
+        scored = model.score_tensors([one.decoded.result() for one in group])
     except (GrepqError, MemoryError, RuntimeError) as error:
         if len(group) > 1:  # whichever it was, it costs the others nothing
             for one in group:
-                yield from _results_of(model, [one], features)
+                yield from _results_of(model, [one])
             return
         yield Result(group[0].path, error=_reason(error))
         return
-    for one, (score, vector) in zip(group, analysed, strict=True):
-        yield Result(one.path, score, vector if features else None)
+    for one, (score, vector) in zip(group, scored, strict=True):
+        yield Result(one.path, score, vector)
 
 
 def _reason(error: GrepqError | MemoryError | RuntimeError) -> str:
@@ -147,19 +202,3 @@ def _reason(error: GrepqError | MemoryError | RuntimeError) -> str:
     if isinstance(error, RuntimeError) and "memory" not in str(error).lower():  # torch's lack of memory is one, too
         raise error
     return "not enough memory for this picture; give --max-side"
-
-
-def _images_below(folder: Path) -> Iterator[Path]:
-    """Sorted folder by folder, so that nothing needs to be held but one folder's names."""
-    try:
-        entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
-    except OSError:
-        yield folder
-        return
-    for entry in entries:
-        if entry.name.startswith("."):
-            continue
-        if entry.is_dir(follow_symlinks=False):
-            yield from _images_below(Path(entry.path))
-        elif Path(entry.name).suffix.lower() in EXTENSIONS:
-            yield Path(entry.path)

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from typing import Any
+
+_PROBLEMS_SHOWN = 5  # where more than twice as many are wrong, a screen of them hides what is common to all
+
 
 class GrepqError(Exception):
     """Base of every error that this package raises on purpose."""
@@ -24,7 +28,7 @@ class ImageError(GrepqError, ValueError):
         self.source, self.reason, self.hint = source, reason, hint
         super().__init__(f"{source}: {reason}" + (f" ({hint})" if hint else ""))
 
-    def __reduce__(self):  # crosses process borders intact
+    def __reduce__(self) -> tuple[Any, ...]:  # crosses process borders intact
         return type(self), (self.source, self.reason, self.hint)
 
 
@@ -33,14 +37,17 @@ class LabelsError(GrepqError, ValueError):
 
     Attributes:
         path: the file, or None for labels passed from Python.
-        problems: one sentence for every bad row, with its line number.
+        problems: one sentence for every bad row, with its line number; the message shows the first of many only.
     """
 
     def __init__(self, message: str, path: str | None = None, problems: tuple[str, ...] = ()) -> None:
         self.path, self.problems = path, problems
-        super().__init__("\n  ".join([message, *problems]))
+        shown = list(problems)
+        if len(shown) > 2 * _PROBLEMS_SHOWN:
+            shown = [*problems[:_PROBLEMS_SHOWN], f"and {len(problems) - _PROBLEMS_SHOWN} more rows"]
+        super().__init__("\n  ".join([message, *shown]))
 
-    def __reduce__(self):
+    def __reduce__(self) -> tuple[Any, ...]:
         return _rebuild_labels_error, (self.args[0], self.path, self.problems)
 
 

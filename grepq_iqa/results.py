@@ -12,22 +12,48 @@ from numpy.typing import NDArray
 class Score:
     """Zero-shot quality of one image; higher is better.
 
+    Scores are ordered by Q, and ``float(s)``, ``round(s, 3)`` and ``f"{s:.3f}"`` speak of it.
+
     Attributes:
-        value: ``Q = Q_L + Q_H``, in (0, 1.5); also ``float(score)``.
+        score: ``Q = Q_L + Q_H``, in (0, 1.5).
         low_level: ``Q_L``, in (0, 0.5].
         high_level: ``Q_H``, in (0, 1).
-        percentile: the share of ordinary photographs that score lower, 0 to 100; None where the model has no table.
+        percentile: the share of unlabeled in-the-wild images that score lower, 0 to 100; None where the model has no
+            table.
         warnings: why to trust this score less, one sentence each.
     """
 
-    value: float
+    score: float
     low_level: float
     high_level: float
     percentile: float | None = None
     warnings: tuple[str, ...] = ()
 
+    @property
+    def value(self) -> float:
+        """Q, as `score`: the name of earlier versions."""
+        return self.score
+
     def __float__(self) -> float:
-        return self.value
+        return self.score
+
+    def __round__(self, digits: int | None = None) -> float:
+        return round(self.score, digits)
+
+    def __format__(self, spec: str) -> str:
+        return format(self.score, spec) if spec else str(self)
+
+    def __lt__(self, other: Score | float) -> bool:
+        return self.score < float(other)
+
+    def __le__(self, other: Score | float) -> bool:
+        return self.score <= float(other)
+
+    def __gt__(self, other: Score | float) -> bool:
+        return self.score > float(other)
+
+    def __ge__(self, other: Score | float) -> bool:
+        return self.score >= float(other)
 
 
 @dataclass(frozen=True)

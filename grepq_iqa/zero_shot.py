@@ -1,9 +1,11 @@
-"""Zero-shot quality: Q_L, Q_H and their sum, as pure functions of features (METHOD section 2).
+"""Zero-shot quality: Q_L, Q_H and their sum, as pure functions of features (docs/method.md, section 2).
 
 Srinath et al., GRepQ, WACV 2024, section 3.3. Higher is better everywhere.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,16 +28,16 @@ class Moments:
         self.mean: Array = np.zeros(dim)
         self._scatter: Array = np.zeros((dim, dim))
 
-    def update(self, vectors: NDArray) -> Moments:
+    def update(self, vectors: NDArray[Any]) -> Moments:
         """Take in ``(n, dim)`` vectors; returns self."""
         vectors = np.asarray(vectors, dtype=np.float64)
         if not len(vectors):
             return self
         mean = vectors.mean(0)
-        centred = vectors - mean
+        centered = vectors - mean
         step = mean - self.mean
         total = self.count + len(vectors)
-        self._scatter += centred.T @ centred + np.outer(step, step) * (self.count * len(vectors) / total)
+        self._scatter += centered.T @ centered + np.outer(step, step) * (self.count * len(vectors) / total)
         self.mean = self.mean + step * (len(vectors) / total)
         self.count = total
         return self
@@ -52,7 +54,8 @@ def distance_to_pristine(mean: Array, covariance: Array, pristine_mean: Array, p
     """``sqrt((mu_p - mu_t)^T ((S_p + S_t) / 2 + 0.001 I)^-1 (mu_p - mu_t))``, at least 0 (NIQE's distance)."""
     difference = np.asarray(pristine_mean, np.float64) - mean
     pooled = (np.asarray(pristine_covariance, np.float64) + covariance) / 2 + RIDGE * np.eye(len(difference))
-    return float(max(0.0, float(difference @ np.linalg.solve(pooled, difference)))) ** 0.5
+    result: float = float(max(0.0, float(difference @ np.linalg.solve(pooled, difference)))) ** 0.5
+    return result
 
 
 def low_level_quality(distance: float, scale: float = DISTANCE_SCALE) -> float:
@@ -60,7 +63,9 @@ def low_level_quality(distance: float, scale: float = DISTANCE_SCALE) -> float:
     return float(_sigmoid(-distance / scale))
 
 
-def high_level_quality(embedding: NDArray, good: NDArray, bad: NDArray, scale: float = LOGIT_SCALE) -> float:
+def high_level_quality(
+    embedding: NDArray[Any], good: NDArray[Any], bad: NDArray[Any], scale: float = LOGIT_SCALE
+) -> float:
     """``Q_H = sigma(scale * (cos(f, t_good) - cos(f, t_bad)))``, in (0, 1); the paper's scale is 10.
 
     An embedding of zero length has no direction and scores 0.5.
@@ -69,7 +74,7 @@ def high_level_quality(embedding: NDArray, good: NDArray, bad: NDArray, scale: f
     return float(_sigmoid(scale * difference))
 
 
-def cosine(a: NDArray, b: NDArray) -> float:
+def cosine(a: NDArray[Any], b: NDArray[Any]) -> float:
     """Cosine similarity of two vectors, 0 where one has no length."""
     a, b = np.asarray(a, np.float64), np.asarray(b, np.float64)
     length = np.linalg.norm(a) * np.linalg.norm(b)
@@ -78,4 +83,5 @@ def cosine(a: NDArray, b: NDArray) -> float:
 
 def _sigmoid(x: float) -> float:
     # both branches avoid the overflow of exp at large arguments
-    return 1 / (1 + np.exp(-x)) if x >= 0 else np.exp(x) / (1 + np.exp(x))
+    result: float = 1 / (1 + np.exp(-x)) if x >= 0 else np.exp(x) / (1 + np.exp(x))
+    return result

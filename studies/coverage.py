@@ -12,10 +12,11 @@ from pathlib import Path
 import numpy as np
 
 from grepq_iqa import GRepQ
-from grepq_iqa.benchmark.protocol import random_splits
+from grepq_iqa.batch import collect, score_paths
+from grepq_iqa.benchmark.splits import random_splits
 from grepq_iqa.calibration.regressor import MOSRegressor
 from grepq_iqa.data.labels import read_labels
-from grepq_iqa.feature_cache import FeatureCache, default_directory, model_key, stream_cached
+from grepq_iqa.feature_cache import FeatureCache, default_directory, model_key
 
 SPLITS = 20
 
@@ -30,8 +31,8 @@ def main() -> None:
     table = read_labels(options.labels, images=options.images)
     model = GRepQ.from_pretrained(device="cpu")
     cache = FeatureCache(options.cache, model_key(model))
-    results = list(stream_cached(model, [str(path) for path in table.paths], cache))
-    features, mos = np.stack([result.features for result in results]), np.asarray(table.mos)
+    found = collect(score_paths(model, table.paths, features=True, cache=cache))
+    features, mos = found.features, table.mos[list(found.indices)]
     for labels in (50, 100, 200):
         held: dict[float, list[float]] = {0.8: [], 0.9: [], 0.95: []}
         seconds = []

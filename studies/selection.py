@@ -1,14 +1,14 @@
-"""Does choosing what to label beat labelling at random? The measurement behind ``grepq select``.
+"""Does choosing what to label beat labeling at random? The measurement behind ``grepq select``.
 
-For every seed: shuffle the labelled set, keep 300 images for testing, choose ``n`` of the others by each method, fit
+For every seed: shuffle the labeled set, keep 300 images for testing, choose ``n`` of the others by each method, fit
 `MOSRegressor` on their labels and take the SRCC on the 300. A method's gain is paired: over the mean of five random
 draws from the same seed. Every method is run on features alone and, with --scores, spread over the zero-shot range.
 
     python studies/selection.py dev.npz labels.csv --scores scores.npy -n 50 --seeds 30
 
-Features are .npy or .npz (array ``features``), one row for each row of the labels' CSV, in its order, standardised as
-the bundled model does it; --statistics takes features of other, ordinary photographs to standardise with instead.
-K-means (the image nearest to each centre, within each part of the score range) is here for comparison only: it is no
+Features are .npy or .npz (array ``features``), one row for each row of the labels' CSV, in its order, standardized as
+the bundled model does it; --statistics takes features of other, ordinary photographs to standardize with instead.
+K-means (the image nearest to each center, within each part of the score range) is here for comparison only: it is no
 better, takes longer, and its list cannot be cut.
 """
 
@@ -20,12 +20,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from scipy.stats import spearmanr
 from sklearn.cluster import KMeans
 
 from grepq_iqa import GRepQ
-from grepq_iqa.calibration.regressor import MOSRegressor, feature_statistics, standardise
+from grepq_iqa.calibration.regressor import MOSRegressor, feature_statistics, standardize
 from grepq_iqa.labeling.selection import BINS, Method, select
+from grepq_iqa.metrics import srcc as rank_correlation
 
 RANDOM_DRAWS = 5
 
@@ -34,7 +34,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("features", type=Path)
     parser.add_argument("labels", type=Path, help="CSV; the last column is the MOS")
-    parser.add_argument("--statistics", type=Path, help="features of ordinary photographs")
+    parser.add_argument("--statistics", type=Path, help="features of unlabeled in-the-wild images")
     parser.add_argument("--scores", type=Path, help=".npy of zero-shot scores, one a row")
     parser.add_argument("--columns", type=int, help="use only the last so many features")
     parser.add_argument("-n", type=int, nargs="+", default=[50])
@@ -55,10 +55,10 @@ def main() -> None:
 
     def srcc(pool: np.ndarray, test: np.ndarray) -> float:
         regressor = MOSRegressor(feature_mean=mean, feature_scale=scale).fit(features[pool], mos[pool])
-        return float(spearmanr(regressor.predict(features[test]), mos[test]).statistic)
+        return rank_correlation(regressor.predict(features[test]), mos[test])
 
     if scores is not None:
-        print(f"zero-shot SRCC {spearmanr(scores, mos).statistic:.3f}")
+        print(f"zero-shot SRCC {rank_correlation(scores, mos):.3f}")
     print(f"{'labels':>6} {'method':24} {'median':>7} {'mean':>7} {'least':>7} {'gain':>8} {'+-':>7} {'won':>5}")
     for n in args.n:
         baseline = None
@@ -110,7 +110,7 @@ def methods(mean: np.ndarray, scale: np.ndarray, *, with_scores: bool) -> dict[s
 
     def kmeans(spread: bool) -> Choose:
         def choose(features, scores, n, seed):
-            rows = standardise(features, mean, scale)
+            rows = standardize(features, mean, scale)
             parts = np.array_split(np.argsort(scores), BINS) if spread else [np.arange(len(rows))]
             sizes = [len(share) for share in np.array_split(np.arange(n), len(parts))]
             return np.concatenate([medoids(rows, part, k, seed) for part, k in zip(parts, sizes, strict=True)])
@@ -122,7 +122,7 @@ def methods(mean: np.ndarray, scale: np.ndarray, *, with_scores: bool) -> dict[s
         suffix = ", spread" if spread else ""
         if spread:
             found["random, spread"] = ours("random", True)
-        designs: tuple[Method, ...] = ("k-centre", "d-optimal", "i-optimal")
+        designs: tuple[Method, ...] = ("k-center", "d-optimal", "i-optimal")
         for method in designs:
             found[method + suffix] = ours(method, spread)
         found["k-means" + suffix] = kmeans(spread)
@@ -130,7 +130,7 @@ def methods(mean: np.ndarray, scale: np.ndarray, *, with_scores: bool) -> dict[s
 
 
 def medoids(rows: np.ndarray, part: np.ndarray, k: int, seed: int) -> np.ndarray:
-    """Of the rows in ``part``, those nearest to the centres of ``k`` clusters."""
+    """Of the rows in ``part``, those nearest to the centers of ``k`` clusters."""
     fitted = KMeans(k, n_init=1, random_state=seed).fit(rows[part])
     distances = fitted.transform(rows[part])
     nearest = [np.where(fitted.labels_ == c, distances[:, c], np.inf).argmin() for c in range(k)]

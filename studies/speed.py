@@ -1,8 +1,9 @@
 """How fast the bundled model scores, as ratios measured in one run.
 
-1. against a straight transcription of METHOD.md with the same weights: float32, every 96-pixel patch encoded by itself
-   and all at once, pristine statistics computed again from 2,000 patches at the start;
-2. against BRISQUE and NIQE, each on one picture after the other, where they are installed (`pip install ".[rivals]"`);
+1. against a straight transcription of docs/method.md with the same weights: float32, every 96-pixel patch encoded by
+   itself and all at once, pristine statistics computed again from 2,000 patches at the start;
+2. against BRISQUE and NIQE, each on one picture after the other, where they are installed
+   (`pip install ".[baselines]"`);
 3. against the two towers alone, fed from memory (what decoding, statistics and bookkeeping cost);
 4. arithmetic achieved over the measured peak of a matrix product in the same number format.
 
@@ -21,22 +22,23 @@ import numpy as np
 import torch
 
 from grepq_iqa import GRepQ
-from grepq_iqa.batch import expand, stream
-from grepq_iqa.benchmark.baselines import load_rival
+from grepq_iqa.batch import score_paths
+from grepq_iqa.benchmark.baselines import load_baseline
+from grepq_iqa.data.image_paths import iter_image_paths
 from grepq_iqa.data.images import load_image
 from grepq_iqa.data.patches import iter_patches
 from grepq_iqa.devices import autocast
 from grepq_iqa.errors import GrepqError
 from grepq_iqa.weights import resolve
-from grepq_iqa.weights.loading import Parts, load_parts
+from grepq_iqa.weights.loading import ModelComponents, load_components
 
-RIVALS = ("brisque", "niqe")
+BASELINES = ("brisque", "niqe")
 FEW = 20
 """Pictures that time the slow ones, whose mean is steady long before 200."""
 
 
-def transcription(parts: Parts, image: torch.Tensor) -> float:
-    """Q as METHOD section 2 reads, with nothing shared between its two parts."""
+def transcription(parts: ModelComponents, image: torch.Tensor) -> float:
+    """Q as docs/method.md section 2 reads, with nothing shared between its two parts."""
     patches = torch.cat(list(iter_patches(image, 96, 48, 1 << 30)))
     f = parts.low_level(patches).double().numpy()
     parts.low_level(image[None])  # the whole image, for the features
@@ -61,7 +63,7 @@ def matmul_peak(dtype: torch.dtype) -> float:
     return 2 * 2048**3 / min(seconds(lambda: a @ a) for _ in range(5))
 
 
-def count_flops(parts: Parts, image: torch.Tensor) -> int:
+def count_flops(parts: ModelComponents, image: torch.Tensor) -> int:
     """Floating-point operations of both towers on one image."""
     from torch.utils.flop_counter import FlopCounterMode
 
@@ -71,13 +73,13 @@ def count_flops(parts: Parts, image: torch.Tensor) -> int:
     return counter.get_total_flops()
 
 
-def time_rivals(images: list[torch.Tensor]) -> dict[str, float | str]:
+def time_baselines(images: list[torch.Tensor]) -> dict[str, float | str]:
     """Seconds a picture of each older method, or what to install for it."""
     found: dict[str, float | str] = {}
     pixels = [(image * 255).round().byte().permute(1, 2, 0).contiguous().numpy() for image in images]
-    for name in RIVALS:
+    for name in BASELINES:
         try:
-            method = load_rival(name)
+            method = load_baseline(name)
         except GrepqError as error:
             found[name] = str(error)
             continue
@@ -94,16 +96,16 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=200)
     parser.add_argument("--dtype", default="auto")
     options = parser.parse_args()
-    paths = list(expand([options.folder]))[: options.images]
+    paths = list(iter_image_paths([options.folder]))[: options.images]
     loading = time.perf_counter()
     model = GRepQ.from_pretrained(device="cpu", dtype=options.dtype)
     loading = time.perf_counter() - loading
-    list(stream(model, paths[:2]))  # warm
+    list(score_paths(model, paths[:2]))  # warm
 
-    ours = seconds(lambda: list(stream(model, paths))) / len(paths)
+    ours = seconds(lambda: list(score_paths(model, paths))) / len(paths)
     images = [load_image(path, max_side=model.max_side) for path in paths]
     layout = [image[None].contiguous(memory_format=torch.channels_last) for image in images]
-    parts = model._parts
+    parts = model._components
 
     def feed_towers() -> None:
         for x in layout:
@@ -113,7 +115,7 @@ def main() -> None:
 
     towers = seconds(feed_towers) / len(paths)
     bundled = resolve(None)
-    plain = load_parts(bundled.name, bundled.files)  # as it was trained: nothing folded, float32
+    plain = load_components(bundled.name, bundled.files)  # as it was trained: nothing folded, float32
     few = images[:FEW]
     transcription(plain, few[0])  # warm
     straight = seconds(lambda: [transcription(plain, image) for image in few]) / len(few)
@@ -130,7 +132,7 @@ def main() -> None:
         "seconds_a_picture": round(ours, 4),
         "transcription_seconds_a_picture": round(straight, 4),
         "times_faster_than_transcription": round(straight / ours, 2),
-        "rivals_seconds_a_picture": time_rivals(few),
+        "baselines_seconds_a_picture": time_baselines(few),
         "towers_alone_seconds_a_picture": round(towers, 4),
         "share_of_towers_alone": round(towers / ours, 3),
         "gflop_a_picture": round(flops / 1e9, 2),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -39,3 +41,64 @@ def empty_hub(tmp_path, monkeypatch):
         monkeypatch.setattr(constants, "HF_TOKEN_PATH", str(tmp_path / "home" / "token"))
         monkeypatch.delenv("HF_TOKEN", raising=False)
         yield server
+
+
+HIGH_LEVEL = {
+    "architecture": "efficientnet",
+    "model": "tf_efficientnet_lite0",
+    "mean": [0.5] * 3,
+    "std": [0.5] * 3,
+    "layers": [0, 1],
+    "dim": 8,
+}
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory) -> Path:
+    """A model directory with small random encoders: fast, and as good as any for what is not about quality."""
+    import torch
+    from safetensors.torch import save_file
+
+    from grepq_iqa.encoders.high_level import HighLevelEncoder
+    from grepq_iqa.encoders.low_level import LowLevelEncoder
+
+    folder = tmp_path_factory.mktemp("model")
+    torch.manual_seed(0)
+    low, high = LowLevelEncoder(), HighLevelEncoder(HIGH_LEVEL)
+    with torch.no_grad():
+        pristine = {"pristine.mean": torch.zeros(128), "pristine.cov": torch.eye(128)}
+        good = torch.nn.functional.normalize(torch.randn(8), dim=0)
+        save_file(low.state_dict(prefix="encoder.") | pristine, folder / "low_level.safetensors")
+        save_file(
+            high.tower.state_dict(prefix="encoder.") | {"prompts.good": good, "prompts.bad": -good},
+            folder / "high_level.safetensors",
+        )
+    config = {
+        "format": 2,
+        "family": "grepq",
+        "name": "tiny",
+        "low_level": {"architecture": "resnet18", "patch": 96, "stride": 48, "evaluation": "dense"},
+        "high_level": HIGH_LEVEL,
+        "max_side": None,
+    }
+    (folder / "config.json").write_text(json.dumps(config))
+    return folder
+
+
+@pytest.fixture
+def grepq(monkeypatch, capfd):
+    """Run the program in this process: ``(exit status, stdout, stderr)``."""
+
+    from grepq_iqa.cli import run
+
+    def call(*arguments: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["grepq", *map(str, arguments)])
+        try:
+            run()
+            status = 0
+        except SystemExit as stop:
+            status = int(stop.code or 0)
+        captured = capfd.readouterr()
+        return status, captured.out, captured.err
+
+    return call

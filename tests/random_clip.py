@@ -13,7 +13,7 @@ def random_clip() -> dict[str, Tensor]:
     import open_clip
     from open_clip.model import CLIP
 
-    with torch.device("meta"):  # names and shapes; 102 million properly initialised numbers would take seconds
+    with torch.device("meta"):  # names and shapes; 102 million properly initialized numbers would take seconds
         shapes = CLIP(**open_clip.get_model_config("RN50-quickgelu")).state_dict()
     generator = torch.Generator().manual_seed(0)
     noise = torch.randn((1 << 20) + 7, generator=generator)

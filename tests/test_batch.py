@@ -41,7 +41,7 @@ def corpus(tmp_path_factory, photos):
 
 def test_every_file_ends_in_a_row_and_none_stops_the_others(compact, corpus):
     paths = sorted(corpus.iterdir())
-    results = list(batch.stream(compact, paths, features=True))
+    results = list(batch.score_paths(compact, paths, features=True))
     assert [r.path for r in results] == [str(p) for p in paths]
     for result in results:
         assert (result.score is None) == (result.error is not None) == (result.features is None)
@@ -53,7 +53,7 @@ def test_every_file_ends_in_a_row_and_none_stops_the_others(compact, corpus):
     assert by_name["dot.png"].score and by_name["ribbon.png"].score and by_name["narrow.png"].score
     assert "folder" in by_name["folder.jpg"].error and "link" in by_name["dangling.jpg"].error
     assert by_name["long.png"].score and by_name["nan.tiff"].error
-    good = by_name["good-1.jpg"].score.value
+    good = by_name["good-1.jpg"].score.score
     assert by_name["two\nlines.jpg"].score.value == by_name["s\u00f6n \U0001f33b.jpg"].score.value == good
     locked = by_name["locked.jpg"]
     if os.access(locked.path, os.R_OK):  # as root may
@@ -62,7 +62,7 @@ def test_every_file_ends_in_a_row_and_none_stops_the_others(compact, corpus):
         assert "permission" in locked.error.lower()
 
 
-def test_neighbours_of_one_size_share_a_pass_and_change_nothing(compact, tmp_path, photos, monkeypatch):
+def test_neighbors_of_one_size_share_a_pass_and_change_nothing(compact, tmp_path, photos, monkeypatch):
     photo = Image.open(photos[0])
     sizes = [(120, 100)] * 5 + [(100, 120)] * 2 + [(120, 100), (600, 500), (600, 500), (120, 100), (120, 100)]
     paths = []
@@ -71,13 +71,13 @@ def test_neighbours_of_one_size_share_a_pass_and_change_nothing(compact, tmp_pat
         photo.crop((index, index, index + width, index + height)).save(paths[-1])
     paths.insert(3, tmp_path / "missing.png")
     passes = []
-    whole = compact.analyse_tensors
-    monkeypatch.setattr(compact, "analyse_tensors", lambda images: passes.append(len(images)) or whole(images))
-    together = list(batch.stream(compact, paths))
+    whole = compact.score_tensors
+    monkeypatch.setattr(compact, "score_tensors", lambda images: passes.append(len(images)) or whole(images))
+    together = list(batch.score_paths(compact, paths))
     # three, the missing file, two; then by size; big ones alone
     assert passes == [3, 2, 2, 1, 1, 1, 2]
     for path, result in zip(paths, together, strict=True):
-        [alone] = batch.stream(compact, [path])
+        [alone] = batch.score_paths(compact, [path])
         assert result.path == alone.path == str(path) and (result.error is None) == path.exists()
         if result.score:
             assert result.score.value == pytest.approx(alone.score.value, abs=2e-5)
@@ -88,17 +88,17 @@ def test_a_pass_that_fails_is_repeated_one_by_one(compact, tmp_path, photos, mon
     for index in range(3):
         paths.append(tmp_path / f"{index}.png")
         Image.open(photos[0]).crop((0, 0, 110, 100)).save(paths[-1])
-    whole = compact.analyse_tensors
+    whole = compact.score_tensors
 
     def scarce(images):
         if len(images) > 1:
             raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
         return whole(images)
 
-    monkeypatch.setattr(compact, "analyse_tensors", scarce)
-    assert all(result.score for result in batch.stream(compact, paths))
-    monkeypatch.setattr(compact, "analyse_tensors", lambda images: scarce(list(images) * 2))
-    assert ["--max-side" in result.error for result in batch.stream(compact, paths)] == [True] * 3
+    monkeypatch.setattr(compact, "score_tensors", scarce)
+    assert all(result.score for result in batch.score_paths(compact, paths))
+    monkeypatch.setattr(compact, "score_tensors", lambda images: scarce(list(images) * 2))
+    assert ["--max-side" in result.error for result in batch.score_paths(compact, paths)] == [True] * 3
 
 
 def test_names_are_asked_for_only_just_ahead(compact, photos):
@@ -109,7 +109,7 @@ def test_names_are_asked_for_only_just_ahead(compact, photos):
             asked.append(index)
             yield photos[0].parent / f"missing-{index}.jpg"
 
-    stream = batch.stream(compact, names())
+    stream = batch.score_paths(compact, names())
     for seen in range(1, 20):
         next(stream)
         assert len(asked) <= seen + batch.READ_AHEAD
@@ -119,7 +119,7 @@ def test_names_are_asked_for_only_just_ahead(compact, photos):
 
 def test_results_are_not_kept(compact, photos):
     kept = []
-    for result in batch.stream(compact, [photos[0]] * 6, features=True):
+    for result in batch.score_paths(compact, [photos[0]] * 6, features=True):
         kept.append(weakref.ref(result.features))
         del result
         gc.collect()
@@ -127,4 +127,4 @@ def test_results_are_not_kept(compact, photos):
 
 
 def test_no_paths_no_rows(compact):
-    assert list(batch.stream(compact, [])) == []
+    assert list(batch.score_paths(compact, [])) == []

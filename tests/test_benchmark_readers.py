@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from scipy.io import savemat
 
-from grepq_iqa.benchmark.datasets.labeled_images import LabelledImages
-from grepq_iqa.benchmark.datasets.registry import CATALOGUE, find, read
+from grepq_iqa.benchmark.datasets.labeled_images import LabeledImages
+from grepq_iqa.benchmark.datasets.registry import REGISTRY, find, read
 from grepq_iqa.errors import LabelsError, UsageError
 
 openpyxl = pytest.importorskip("openpyxl")
@@ -46,7 +46,7 @@ def cells(values: Sequence[str], column: bool = False) -> np.ndarray:
     return array
 
 
-def names(images: LabelledImages) -> list[str]:
+def names(images: LabeledImages) -> list[str]:
     return [path.name for path in images.paths]
 
 
@@ -440,9 +440,9 @@ class TestTable:
 
 
 def test_every_entry_says_where_to_get_it():
-    for entry in CATALOGUE.values():
+    for entry in REGISTRY.values():
         if entry.name != "csv":
-            assert entry.url.startswith("http") and entry.licence and entry.citation and entry.size and entry.images
+            assert entry.url.startswith("http") and entry.license and entry.citation and entry.size and entry.images
 
 
 @pytest.mark.parametrize(
@@ -457,14 +457,14 @@ def test_an_unknown_name_lists_those_known():
         find("ava")
 
 
-@pytest.mark.parametrize("name", [name for name in CATALOGUE if name != "csv"])
+@pytest.mark.parametrize("name", [name for name in REGISTRY if name != "csv"])
 def test_an_empty_folder_says_what_was_looked_for(name: str, tmp_path: Path):
     with pytest.raises(UsageError, match="was not found"):
         read(name, tmp_path)
 
 
 def test_take_keeps_everything_in_step():
-    images = LabelledImages(
+    images = LabeledImages(
         "x", tuple(Path(f"{i}.png") for i in range(4)), np.arange(4.0), groups=np.array(list("aabb")), missing=("m",)
     )
     few = images.take([3, 0])
@@ -474,4 +474,4 @@ def test_take_keeps_everything_in_step():
 
 def test_parts_of_different_length_are_refused():
     with pytest.raises(UsageError, match="2 paths but mos"):
-        LabelledImages("x", (Path("a"), Path("b")), np.zeros(3))
+        LabeledImages("x", (Path("a"), Path("b")), np.zeros(3))

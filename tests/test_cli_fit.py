@@ -10,48 +10,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
-from safetensors.torch import save_file
 
-from grepq_iqa.cli import run
-from grepq_iqa.encoders.high_level import HighLevelEncoder
-from grepq_iqa.encoders.low_level import LowLevelEncoder
-from grepq_iqa.feature_cache import FeatureCache, model_key, stream_cached
-
-HIGH_LEVEL = {
-    "architecture": "timm",
-    "model": "tf_efficientnet_lite0",
-    "mean": [0.5] * 3,
-    "std": [0.5] * 3,
-    "layers": [0, 1],
-    "dim": 8,
-}
+from grepq_iqa.batch import score_paths
+from grepq_iqa.feature_cache import FeatureCache, model_key
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory) -> Path:
-    folder = tmp_path_factory.mktemp("model")
-    torch.manual_seed(0)
-    low, high = LowLevelEncoder(), HighLevelEncoder(HIGH_LEVEL)
-    with torch.no_grad():
-        pristine = {"pristine.mean": torch.zeros(128), "pristine.cov": torch.eye(128)}
-        good = torch.nn.functional.normalize(torch.randn(8), dim=0)
-        save_file(low.state_dict() | pristine, folder / "low_level.safetensors")
-        save_file(
-            high.tower.state_dict(prefix="encoder.") | {"prompts.good": good, "prompts.bad": -good},
-            folder / "high_level.safetensors",
-        )
-    config = {
-        "format": 1,
-        "family": "grepq",
-        "name": "tiny",
-        "low_level": {"architecture": "resnet18", "patch": 96, "stride": 48, "evaluation": "dense"},
-        "high_level": HIGH_LEVEL,
-        "max_side": None,
-    }
-    (folder / "config.json").write_text(json.dumps(config))
-    return folder
+def model(tiny_model) -> Path:
+    return tiny_model
 
 
 @pytest.fixture(scope="module")
@@ -68,23 +35,6 @@ def photos(tmp_path_factory) -> Path:
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path, monkeypatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
-
-
-@pytest.fixture
-def grepq(monkeypatch, capfd):
-    """Run the program in this process: ``(exit status, stdout, stderr)``."""
-
-    def call(*arguments: object) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", ["grepq", *map(str, arguments)])
-        try:
-            run()
-            status = 0
-        except SystemExit as stop:
-            status = int(stop.code or 0)
-        captured = capfd.readouterr()
-        return status, captured.out, captured.err
-
-    return call
 
 
 def table(path: Path, photos: Path, sign: float = -1, extra: str = "") -> Path:
@@ -206,9 +156,12 @@ def test_cache_makes_a_second_fit_free_and_changes_nothing(model, photos, tmp_pa
     bad.write_bytes(b"x")
     paths = [photos / "p03.png", bad, photos / "p01.png", photos / "p02.png"]
     cache = FeatureCache(tmp_path / "features", model_key(grepq))
-    plain = list(stream_cached(grepq, paths, None))
-    half = list(stream_cached(grepq, [paths[2]], cache))
-    first, second = list(stream_cached(grepq, paths, cache)), list(stream_cached(grepq, paths, cache))
+    plain = list(score_paths(grepq, paths, features=True))
+    half = list(score_paths(grepq, [paths[2]], features=True, cache=cache))
+    first, second = (
+        list(score_paths(grepq, paths, features=True, cache=cache)),
+        list(score_paths(grepq, paths, features=True, cache=cache)),
+    )
     assert half[0].features is not None
     for results in (first, second):
         assert [result.path for result in results] == [str(path) for path in paths]
@@ -221,9 +174,9 @@ def test_cache_makes_a_second_fit_free_and_changes_nothing(model, photos, tmp_pa
     def fail(*_):
         raise AssertionError("computed again")
 
-    monkeypatch.setattr(grepq, "analyse_tensors", fail)
+    monkeypatch.setattr(grepq, "score_tensors", fail)
     good = [paths[0], *paths[2:]]
-    assert len(list(stream_cached(grepq, good, cache))) == 3
+    assert len(list(score_paths(grepq, good, features=True, cache=cache))) == 3
 
 
 def test_no_cache_leaves_no_files(grepq, model, photos, tmp_path):
@@ -251,12 +204,12 @@ def test_select_writes_what_fit_reads(grepq, model, photos, tmp_path):
 
     chosen.write_text("path,mos\n" + "".join(f"{row['path']},{i}\n" for i, row in enumerate(rows)))
     assert grepq("fit", "--csv", chosen, "-o", tmp_path / "m", "-m", model)[0] == 0
-    status, out, err = grepq("select", photos, "-n", 4, "--labelled", chosen, "--model", model)
+    status, out, err = grepq("select", photos, "-n", 4, "--labeled", chosen, "--model", model)
     assert status == 0, err
     following = {Path(row["path"]).name for row in rows_of(out)}
     assert len(following) == 4 and not following & {Path(row["path"]).name for row in rows}
-    status, _, err = grepq("select", photos, "-n", 5, "--labelled", chosen, "--model", model)
-    assert status == 2 and "cannot select 5 of 4" in err
+    status, out, err = grepq("select", photos, "-n", 50, "--labelled", chosen, "--model", model)  # as 0.1 spelled it
+    assert status == 0 and len(rows_of(out)) == 4 and "50 were asked for, but there are 4" in err
 
 
 def test_select_passes_over_broken_files(grepq, model, photos, tmp_path):
@@ -300,7 +253,7 @@ def test_labels_that_run_the_other_way_are_remarked_on(grepq, model, photos, tmp
     scores = [float(score) for score in GRepQ.from_pretrained(model).score(copies)]
     labels = tmp_path / "labels.csv"
     labels.write_text("path,dmos\n" + "".join(f"{c},{-s:.9f}\n" for c, s in zip(copies, scores, strict=True)))
-    status, _, err = grepq("fit", "--csv", labels, "-o", tmp_path / "m", "-m", model)
-    assert status == 0 and "with --lower-is-better" in err
-    status, out, err = grepq("fit", "--csv", labels, "-o", tmp_path / "m", "-m", model, "--lower-is-better")
-    assert status == 0 and "lower is better" in out and "--lower-is-better" not in err
+    status, out, err = grepq("fit", "--csv", labels, "-o", tmp_path / "m", "-m", model)
+    assert status == 0 and "lower is better" in out and "is-better" not in err  # a column called dmos says so itself
+    status, out, err = grepq("fit", "--csv", labels, "-o", tmp_path / "m", "-m", model, "--higher-is-better")
+    assert status == 0 and "higher is better" in out and "with --lower-is-better" in err

@@ -13,7 +13,7 @@ import time
 
 import pytest
 
-from grepq_iqa.batch import expand
+from grepq_iqa.data.image_paths import iter_image_paths
 
 
 def grepq(*arguments: object, stdin: str | None = None, **options) -> subprocess.CompletedProcess:
@@ -127,24 +127,28 @@ def test_help_and_import_do_not_load_torch():
     assert grepq("--version").stdout.startswith("grepq-iqa ")
 
 
-def test_expand(folder, monkeypatch):
+def test_iter_image_paths(folder, monkeypatch):
     names = lambda paths: [path.name for path in paths]  # noqa: E731
-    assert names(expand([folder])) == ["a.jpg", "b.jpg", "d.jpg", "c \u2603\n.JPG"]
-    assert names(expand([str(folder / "*.jpg")])) == ["a.jpg", "b.jpg", "d.jpg"]
-    assert names(expand([str(folder / "**" / "*.JPG")])) == ["c \u2603\n.JPG"]
-    assert names(expand([str(folder / "z*.jpg")])) == ["z*.jpg"]
-    assert names(expand(["-"], io.StringIO(f"{folder / 'a.jpg'}\n\n{folder / 'x'}\n"))) == ["a.jpg", "x"]
-    assert list(expand([])) == []
+    assert names(iter_image_paths([folder])) == ["a.jpg", "b.jpg", "d.jpg", "c \u2603\n.JPG"]
+    assert names(iter_image_paths([str(folder / "*.jpg")])) == ["a.jpg", "b.jpg", "d.jpg"]
+    assert names(iter_image_paths([str(folder / "**" / "*.JPG")])) == ["c \u2603\n.JPG"]
+    assert names(iter_image_paths([str(folder / "z*.jpg")])) == ["z*.jpg"]
+    assert names(iter_image_paths(["-"], io.StringIO(f"{folder / 'a.jpg'}\n\n{folder / 'x'}\n"))) == ["a.jpg", "x"]
+    assert list(iter_image_paths([])) == []
 
 
 def test_a_table_stands_for_the_images_it_names(folder, tmp_path):
     table = folder / "list.csv"
     table.write_text("id;filename;note\n1;a.jpg;\n2;sub/gone.jpg;lost\n")
     try:
-        assert list(expand([table])) == [folder / "a.jpg", folder / "sub" / "gone.jpg"]
+        assert list(iter_image_paths([table])) == [folder / "a.jpg", folder / "sub" / "gone.jpg"]
         other = tmp_path / "other.csv"
         other.write_text("x,y\n1,2\n")
         done = grepq("score", other)
-        assert done.returncode == 2 and "none of the columns" in done.stderr and "Traceback" not in done.stderr
+        assert (
+            done.returncode == 2
+            and "none is known to hold the images" in done.stderr
+            and "Traceback" not in done.stderr
+        )
     finally:
         table.unlink()

@@ -6,14 +6,15 @@ import numpy as np
 import pytest
 import torch
 
+from grepq_iqa.encoders.clip_resnet import MeanTokenAttentionPool
 from grepq_iqa.encoders.efficientnet_lite import build_lite0
-from grepq_iqa.encoders.high_level import HighLevelEncoder, MeanTokenAttentionPool
+from grepq_iqa.encoders.high_level import HighLevelEncoder
 from grepq_iqa.encoders.inference import fold_batch_norm, prepare_for_inference
 from grepq_iqa.encoders.low_level import LowLevelEncoder
 from grepq_iqa.errors import UsageError
 
-TIMM = {
-    "architecture": "timm",
+EFFICIENTNET = {
+    "architecture": "efficientnet",
     "model": "tf_efficientnet_lite0",
     "layers": [2, 4],
     "dim": 16,
@@ -63,9 +64,9 @@ def test_low_level_encoder_equals_torchvision():
 
 
 @pytest.mark.parametrize("size", [(96, 96), (33, 170), (300, 97)])
-def test_timm_tower_takes_any_size(size):
+def test_efficientnet_takes_any_size(size):
     torch.manual_seed(0)
-    encoder = HighLevelEncoder(TIMM).eval()
+    encoder = HighLevelEncoder(EFFICIENTNET).eval()
     with torch.no_grad():
         out = encoder(torch.rand(2, 3, *size))
     assert out.embedding.shape == (2, 16) and out.features.shape == (2, encoder.feature_dim) == (2, 2 * (40 + 112))
@@ -73,7 +74,7 @@ def test_timm_tower_takes_any_size(size):
 
 
 def test_pooled_statistics_are_mean_and_standard_deviation():
-    encoder = HighLevelEncoder(TIMM | {"layers": [0]}).eval()
+    encoder = HighLevelEncoder(EFFICIENTNET | {"layers": [0]}).eval()
     x = torch.rand(1, 3, 64, 64)
     with torch.no_grad():
         feature_map = encoder.tower.stages[0](encoder.tower.stem((x - 0.5) / 0.5))
@@ -85,9 +86,9 @@ def test_pooled_statistics_are_mean_and_standard_deviation():
 
 
 @pytest.mark.parametrize("size", [(64, 64), (96, 33), (17, 300)])
-def test_pooled_centres_follow_the_plain_statistics(size):
-    encoder = HighLevelEncoder(TIMM | {"layers": [1], "centre": True}).eval()
-    plain = HighLevelEncoder(TIMM | {"layers": [1]}).eval()
+def test_pooled_centers_follow_the_plain_statistics(size):
+    encoder = HighLevelEncoder(EFFICIENTNET | {"layers": [1], "center_weighted": True}).eval()
+    plain = HighLevelEncoder(EFFICIENTNET | {"layers": [1]}).eval()
     plain.tower.stages.load_state_dict(encoder.tower.stages.state_dict())
     plain.tower.stem.load_state_dict(encoder.tower.stem.state_dict())
     x = torch.rand(2, 3, *size)
@@ -109,15 +110,19 @@ def test_pooled_centres_follow_the_plain_statistics(size):
 
 @pytest.mark.parametrize(("start", "layers", "head"), [(2, [2, 4], True), (3, [0], False)])
 @torch.no_grad()
-def test_damage_is_read_from_copied_stages(start, layers, head):
+def test_distortions_are_told_from_copied_stages(start, layers, head):
     torch.manual_seed(0)
-    config = TIMM | {"layers": layers, "head": head, "damage": {"start": start, "reads": ["distance", "jpeg", "haze"]}}
+    config = EFFICIENTNET | {
+        "layers": layers,
+        "head": head,
+        "distortion_head": {"start": start, "outputs": ["distance", "jpeg", "haze"]},
+    }
     encoder = _with_lived_in_norms(HighLevelEncoder(config))
-    tower, reader = encoder.tower, encoder.tower.damage
-    reader.mean.uniform_(-0.1, 0.1)
-    reader.scale.uniform_(0.5, 2)
+    tower, copied = encoder.tower, encoder.tower.distortion_head
+    copied.mean.uniform_(-0.1, 0.1)
+    copied.scale.uniform_(0.5, 2)
     x = torch.rand(2, 3, 96, 64)
-    plain = HighLevelEncoder(config | {"damage": None}).eval()
+    plain = HighLevelEncoder(config | {"distortion_head": None}).eval()
     shared = {k: v for k, v in tower.state_dict().items() if k.startswith(("stem.", "stages.", "head."))}
     plain.tower.load_state_dict(shared, strict=False)
     features = encoder(x).features
@@ -128,12 +133,12 @@ def test_damage_is_read_from_copied_stages(start, layers, head):
     for stage in tower.stages[:start]:
         y = stage(y)
     pooled = []
-    for stage in reader.stages:
+    for stage in copied.stages:
         y = stage(y)
         pooled += [y.mean((2, 3)), y.std((2, 3), correction=0)]
-    z = ((torch.cat(pooled, 1) - reader.mean) / reader.scale).clamp(-5, 5)
-    want = z @ reader.read.weight.T + reader.read.bias
-    torch.testing.assert_close(features[:, tower.damage_features], want, atol=1e-5, rtol=1e-4)
+    z = ((torch.cat(pooled, 1) - copied.mean) / copied.scale).clamp(-5, 5)
+    want = z @ copied.linear.weight.T + copied.linear.bias
+    torch.testing.assert_close(features[:, tower.distortion_features], want, atol=1e-5, rtol=1e-4)
 
 
 @pytest.mark.parametrize("size", [(96, 96), (97, 131), (224, 150)])
@@ -154,21 +159,24 @@ def test_lite0_equals_timm(size):
         torch.testing.assert_close(head.eval()(found), theirs.bn2(theirs.conv_head(want)), atol=1e-4, rtol=1e-4)
 
 
-def test_other_efficientnets_come_from_timm():
-    pytest.importorskip("timm")
-    encoder = HighLevelEncoder(TIMM | {"model": "tf_efficientnet_lite1", "layers": [1]}).eval()
-    assert encoder(torch.rand(1, 3, 64, 64)).features.shape == (1, 48)
+@pytest.mark.parametrize("model", ["tf_efficientnet_lite1", "efficientnet_b0"])
+def test_other_efficientnets_are_refused_by_name_with_a_way_out(model):
+    with pytest.raises(UsageError) as caught:
+        HighLevelEncoder(EFFICIENTNET | {"model": model, "layers": [1]})
+    message = str(caught.value)
+    assert "config.json" in message and repr(model) in message and "is not tf_efficientnet_lite0" in message
+    assert "grepq-iqa 0.1" in message and "train again" in message and "\n" not in message
 
 
 def test_unknown_architectures_are_named():
     with pytest.raises(UsageError, match="transformer"):
-        HighLevelEncoder(TIMM | {"architecture": "transformer"})
+        HighLevelEncoder(EFFICIENTNET | {"architecture": "transformer"})
     with pytest.raises(UsageError, match="no-such-net"):
-        HighLevelEncoder(TIMM | {"model": "no-such-net"})
+        HighLevelEncoder(EFFICIENTNET | {"model": "no-such-net"})
 
 
 def _with_lived_in_norms(encoder: torch.nn.Module) -> torch.nn.Module:
-    """Batch normalisations as training leaves them: no scale is 1, no shift is 0."""
+    """Batch normalizations as training leaves them: no scale is 1, no shift is 0."""
     for module in encoder.modules():
         if isinstance(module, torch.nn.BatchNorm2d):
             for tensor, low, high in (
@@ -179,13 +187,13 @@ def _with_lived_in_norms(encoder: torch.nn.Module) -> torch.nn.Module:
     return encoder.eval()
 
 
-@pytest.mark.parametrize("name", ["low level", "timm", "clip"])
+@pytest.mark.parametrize("name", ["low level", "efficientnet", "clip"])
 @torch.no_grad()
 def test_folded_encoders_compute_the_same(name):
     torch.manual_seed(0)
     clip = {"architecture": "open_clip", "model": "RN50", "mean": [0.5] * 3, "std": [0.25] * 3}
-    timm = TIMM | {"head": True, "damage": {"start": 2, "reads": ["distance", "jpeg"]}}
-    configs = {"timm": timm, "clip": clip}
+    efficientnet = EFFICIENTNET | {"head": True, "distortion_head": {"start": 2, "outputs": ["distance", "jpeg"]}}
+    configs = {"efficientnet": efficientnet, "clip": clip}
     encoder = _with_lived_in_norms(LowLevelEncoder() if name == "low level" else HighLevelEncoder(configs[name]))
     x = torch.rand(2, 3, 97, 130)
     before = encoder(x)
@@ -196,6 +204,6 @@ def test_folded_encoders_compute_the_same(name):
         torch.testing.assert_close(b, a, rtol=1e-3, atol=1e-4 * a.abs().max().item())
 
 
-def test_a_normalisation_in_training_is_not_folded():
+def test_a_normalization_in_training_is_not_folded():
     with pytest.raises(ValueError, match="evaluation mode"):
         fold_batch_norm(LowLevelEncoder().train())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import multiprocessing
 import os
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 
 from grepq_iqa.feature_cache import FeatureCache, default_directory
+from grepq_iqa.results import Score
 
 MODEL = "ab" * 32
 
@@ -22,41 +24,60 @@ def image(tmp_path: Path) -> Path:
     return path
 
 
+def put(cache: FeatureCache, path: Path, features, score: Score | None = None, seconds: float | None = None) -> None:
+    cache.write(cache.digest(path), features, score, seconds)
+
+
+def get(cache: FeatureCache, path: Path):
+    entry = cache.read(cache.digest(path))
+    return None if entry is None else entry.features
+
+
 def entries(cache: FeatureCache) -> list[Path]:
     return [path for path in cache.directory.rglob("*") if path.is_file()]
 
 
 def test_what_is_put_comes_back(tmp_path, image):
     cache = FeatureCache(tmp_path / "cache", MODEL)
-    assert cache.get(image) is None
-    features, score = np.linspace(0, 1, 50, dtype=np.float32), {"value": 0.5, "warnings": ["ä"], "percentile": None}
-    cache.put(image, features, score)
-    found = cache.get(image)
-    np.testing.assert_array_equal(found, features)
-    assert found.dtype == np.float32
-    assert cache.get_score(image) == score
-    cache.put(image, features)
-    assert cache.get_score(image) is None
+    assert get(cache, image) is None
+    features, score = np.linspace(0, 1, 50, dtype=np.float32), Score(0.5, 0.2, 0.3, 71.0, ("ä",))
+    put(cache, image, features, score, 0.25)
+    found = cache.read(cache.digest(image))
+    np.testing.assert_array_equal(found.features, features)
+    assert found.features.dtype == np.float32 and found.seconds == 0.25
+    assert found.score == dataclasses.replace(score, percentile=None)  # its table may change without the encoders
+    put(cache, image, features)
+    assert cache.read(cache.digest(image))[1:] == (None, None)
+
+
+def test_scores_of_version_0_1_are_read(tmp_path, image):
+    cache = FeatureCache(tmp_path / "cache", MODEL)
+    put(cache, image, np.ones(3))
+    [entry] = entries(cache)
+    fields = {"value": 0.5, "low_level": 0.2, "high_level": 0.3, "percentile": None, "warnings": ["tiny"]}
+    with entry.open("wb") as file:
+        np.savez(file, features=np.ones(3), score=np.frombuffer(json.dumps(fields).encode(), dtype=np.uint8))
+    assert cache.read(cache.digest(image)).score == Score(0.5, 0.2, 0.3, None, ("tiny",))
 
 
 def test_content_counts_and_not_the_name(tmp_path, image):
     cache = FeatureCache(tmp_path / "cache", MODEL)
-    cache.put(image, np.ones(3))
+    put(cache, image, np.ones(3))
     copy = tmp_path / "other.png"
     copy.write_bytes(image.read_bytes())
-    assert cache.get(copy) is not None
+    assert get(cache, copy) is not None
     image.write_bytes(b"changed")
-    assert cache.get(image) is None
+    assert get(cache, image) is None
 
 
 def test_models_do_not_share(tmp_path, image):
-    FeatureCache(tmp_path, MODEL).put(image, np.ones(3))
-    assert FeatureCache(tmp_path, "cd" * 32).get(image) is None
-    assert FeatureCache(tmp_path, MODEL).get(image) is not None
+    put(FeatureCache(tmp_path, MODEL), image, np.ones(3))
+    assert get(FeatureCache(tmp_path, "cd" * 32), image) is None
+    assert get(FeatureCache(tmp_path, MODEL), image) is not None
 
 
 @pytest.mark.parametrize(
-    "damage",
+    "spoil",
     [
         lambda data: b"",
         lambda data: data[: len(data) // 2],
@@ -65,19 +86,19 @@ def test_models_do_not_share(tmp_path, image):
         lambda data: b"\x80\x04K\x01.",  # a pickle
     ],
 )
-def test_a_damaged_entry_is_absent_and_written_again(tmp_path, image, damage):
+def test_a_damaged_entry_is_absent_and_written_again(tmp_path, image, spoil):
     cache = FeatureCache(tmp_path / "cache", MODEL)
-    cache.put(image, np.ones(30), {"value": 1.0})
+    put(cache, image, np.ones(30), Score(1.0, 0.5, 0.5))
     [entry] = entries(cache)
-    entry.write_bytes(damage(entry.read_bytes()))
-    assert cache.get(image) is None
-    cache.put(image, np.ones(30))
-    np.testing.assert_array_equal(cache.get(image), np.ones(30))
+    entry.write_bytes(spoil(entry.read_bytes()))
+    assert get(cache, image) is None
+    put(cache, image, np.ones(30))
+    np.testing.assert_array_equal(get(cache, image), np.ones(30))
 
 
 def test_wrong_contents_are_absent(tmp_path, image):
     cache = FeatureCache(tmp_path / "cache", MODEL)
-    cache.put(image, np.ones(3))
+    put(cache, image, np.ones(3))
     [entry] = entries(cache)
     for arrays in (
         {"features": np.array([1, np.nan])},
@@ -89,14 +110,14 @@ def test_wrong_contents_are_absent(tmp_path, image):
     ):
         with entry.open("wb") as file:
             np.savez(file, **arrays)
-        assert cache.get(image) is None
+        assert get(cache, image) is None
 
 
 def test_a_missing_file_is_not_an_error_here(tmp_path):
     cache = FeatureCache(tmp_path / "cache", MODEL)
-    cache.put(tmp_path / "none.jpg", np.ones(3))
-    assert cache.get(tmp_path / "none.jpg") is None
-    assert cache.get(tmp_path) is None
+    put(cache, tmp_path / "none.jpg", np.ones(3))
+    assert get(cache, tmp_path / "none.jpg") is None
+    assert get(cache, tmp_path) is None
 
 
 def test_a_cache_that_cannot_be_written_warns_once(tmp_path, image):
@@ -104,17 +125,17 @@ def test_a_cache_that_cannot_be_written_warns_once(tmp_path, image):
     blocked.write_bytes(b"")
     cache = FeatureCache(blocked, MODEL)
     with pytest.warns(UserWarning, match="cannot be written") as caught:
-        cache.put(image, np.ones(3))
-        cache.put(image, np.ones(3))
+        put(cache, image, np.ones(3))
+        put(cache, image, np.ones(3))
     assert len(caught) == 1
-    assert cache.get(image) is None
+    assert get(cache, image) is None
 
 
 def _write_many(directory: str, image: str, value: float) -> None:
     cache = FeatureCache(directory, MODEL)
     for _ in range(50):
-        cache.put(image, np.full(2000, value))
-        found = cache.get(image)
+        put(cache, image, np.full(2000, value))
+        found = get(cache, image)
         assert found is not None and np.ptp(found) == 0
 
 

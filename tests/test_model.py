@@ -41,7 +41,7 @@ def test_the_untouched_photograph_is_best_and_the_dark_noisy_one_worst(compact, 
 def test_scores_do_not_depend_on_company(compact, photos):
     small = load_image(photos[0])[:, :100, :150]
     mixed = [photos[0], small, photos[1], photos[2], Image.open(photos[3])]
-    together, features = compact.analyse(mixed)
+    together, features = compact.score_and_features(mixed)
     for index, source in enumerate(mixed):
         alone = compact.score(source)
         assert abs(alone.value - together[index].value) < 1e-4
@@ -49,8 +49,8 @@ def test_scores_do_not_depend_on_company(compact, photos):
 
 
 def test_exact_and_formula_agree(compact, photos):
-    """Q_L, Q_H and Q as METHOD section 2 states them, from encoder outputs taken one picture at a time."""
-    parts = compact._parts
+    """Q_L, Q_H and Q as docs/method.md section 2 states them, from encoder outputs taken one picture at a time."""
+    parts = compact._components
     low, high = compact.config["low_level"], compact.config["high_level"]
     image = load_image(photos[2])[None]
     with torch.no_grad():
@@ -111,21 +111,21 @@ def test_save_and_load_again(compact, photos, tmp_path):
 
 
 @pytest.fixture(scope="module")
-def labelled(compact, photos):
+def labeled(compact, photos):
     """Crops of the examples with a made-up MOS that follows the score."""
     crops = [load_image(p)[:, y : y + 128, x : x + 128] for p in photos for y in (0, 200) for x in (0, 250, 500)]
     mos = np.array([1 + 4 * float(s) for s in compact.score(crops)])
     return crops, mos
 
 
-def test_fit_predict_save_load(compact, labelled, tmp_path):
-    crops, mos = labelled
+def test_fit_predict_save_load(compact, labeled, tmp_path):
+    crops, mos = labeled
     model = GRepQ.from_pretrained(device="cpu", dtype="float32").fit(crops, mos)
     prediction = model.predict(crops[:3], confidence=0.8)
     assert prediction.mos.shape == (3,) and (prediction.low <= prediction.high).all()
     one = model.predict(crops[0])
     assert isinstance(one.mos, float) and one.low <= one.mos <= one.high
-    by_features = model.predict(model.features(crops[:3]), confidence=0.8)
+    by_features = model.predict(features=model.features(crops[:3]), confidence=0.8)
     np.testing.assert_allclose(by_features.mos, prediction.mos, atol=1e-6)
     again = GRepQ.from_pretrained(model.save_pretrained(tmp_path / "mine"), device="cpu", dtype="float32")
     np.testing.assert_array_equal(again.predict(crops[:3], confidence=0.8).low, prediction.low)
@@ -134,8 +134,8 @@ def test_fit_predict_save_load(compact, labelled, tmp_path):
 
 
 @pytest.mark.parametrize(("fitted_with", "remembered"), [(48, 48), (0, None), (None, 1024)])
-def test_a_fitted_model_sees_pictures_as_its_fit_did(labelled, tmp_path, fitted_with, remembered):
-    crops, mos = labelled
+def test_a_fitted_model_sees_pictures_as_its_fit_did(labeled, tmp_path, fitted_with, remembered):
+    crops, mos = labeled
     model = GRepQ.from_pretrained(device="cpu", dtype="float32", max_side=fitted_with).fit(crops, mos)
     directory = model.save_pretrained(tmp_path / "mine")
     again = GRepQ.from_pretrained(directory, device="cpu", dtype="float32")
@@ -144,8 +144,8 @@ def test_a_fitted_model_sees_pictures_as_its_fit_did(labelled, tmp_path, fitted_
     assert GRepQ.from_pretrained(directory, max_side=200).max_side == 200
 
 
-def test_a_fitted_file_of_other_encoders_is_refused(compact, labelled, tmp_path):
-    crops, mos = labelled
+def test_a_fitted_file_of_other_encoders_is_refused(compact, labeled, tmp_path):
+    crops, mos = labeled
     directory = GRepQ.from_pretrained(device="cpu").fit(crops, mos).save_pretrained(tmp_path / "mine")
     config = json.loads((directory / "config.json").read_text())
     config["max_side"] = 64
@@ -154,13 +154,13 @@ def test_a_fitted_file_of_other_encoders_is_refused(compact, labelled, tmp_path)
         GRepQ.from_pretrained(directory)
 
 
-def test_labels_that_cannot_work_are_refused(compact, labelled):
-    crops, mos = labelled
-    with pytest.raises(LabelsError, match=r"6 images but 24 labels|24"):
+def test_labels_that_cannot_work_are_refused(compact, labeled):
+    crops, mos = labeled
+    with pytest.raises(LabelsError, match=r"^6 images but 24 labels$"):
         compact.fit(crops[:6], mos)
     for bad in ([1.0, 2.0], [3.0] * 6, [1, 2, float("nan"), 4, 5, 6]):
         with pytest.raises((LabelsError, ValueError)):
-            compact.fit(compact.features(crops[: len(bad)]), bad)
+            compact.fit(features=compact.features(crops[: len(bad)]), mos=bad)
     assert not hasattr(compact, "regressor_")
 
 

@@ -119,7 +119,7 @@ def visual(state: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name.removeprefix("visual."): tensor for name, tensor in state.items() if name.startswith("visual.")}
 
 
-# --- METHOD's formulas, slowly, from the authors' tensors ------------------------------------------------------------
+# --- the formulas, slowly, from the authors' tensors ------------------------------------------------------------
 
 
 def sigmoid(x: float) -> float:

@@ -12,7 +12,7 @@ from huggingface_hub import ModelCard, constants
 
 from grepq_iqa.errors import WeightsError
 from grepq_iqa.weights import resolve
-from grepq_iqa.weights.model_card import LIMITS, model_card
+from grepq_iqa.weights.model_card import LIMITS, model_card, write_card
 from grepq_iqa.weights.publish import push_to_hub
 
 CONFIG = {
@@ -96,10 +96,22 @@ def test_card_tells_the_parts_of_a_zero_shot_score_apart():
         {"dataset": "dev", "metric": "srcc", "split": f"zero-shot, {part}", "value": value}
         for part, value in (("Q", 0.6), ("Q_L", 0.4))
     ]
-    reader = {"architecture": "timm", "model": "net", "damage": {"start": 2, "reads": ["distance"]}}
-    card = model_card(CONFIG | {"high_level": reader, "provenance": {"scores": scores}})
+    card = model_card(CONFIG | {"provenance": {"scores": scores}})
     assert "| zero-shot, Q | 0.600 |" in card and "| zero-shot, Q_L | 0.400 |" in card
-    assert "timm net, and a copy of its later stages that reads damage" in card
+
+
+@pytest.mark.parametrize(
+    "high",
+    [
+        {"architecture": "timm", "model": "net", "damage": {"start": 2, "reads": ["distance"]}},
+        {"architecture": "timm", "model": "net", "distortion_head": {"start": 2, "outputs": ["distance"]}},
+    ],
+    ids=["format 1", "format 2"],
+)
+def test_card_tells_of_a_distortion_head(high):
+    card = model_card(CONFIG | {"high_level": high})
+    assert "timm net, and a copy of its later stages that sees distortions" in card
+    assert "sees distortions" not in model_card(CONFIG)
 
 
 def test_card_text():
@@ -123,6 +135,52 @@ def test_card_of_a_model_that_says_little(provenance):
     assert "model-index" not in data
     assert "Nothing has been measured" in card
     ModelCard(card)
+
+
+PROVENANCE = {
+    "license": "MIT",
+    "low_level": {
+        "recipe": "mine.toml",
+        "data": [{"role": "low_level", "name": "walks", "license": "CC0", "count": 7, "sha256": "a" * 64}],
+        "base_model": None,
+        "code_version": "0.2.0",
+    },
+    "high_level": {
+        "recipe": "paper",
+        "data": [
+            {"role": "pristine", "name": "clean", "license": "", "count": 3, "sha256": "b" * 64},
+            {"role": "unlabeled", "name": "walks", "license": "CC0", "count": 7, "sha256": "a" * 64},
+        ],
+        "base_model": {"name": "Net, on ImageNet", "package": "net 1.2 (PyPI)", "file": "n.pth", "sha256": "c" * 64},
+        "code_version": "0.2.1",
+    },
+    "export": {
+        "recipe": "mine.toml",
+        "data": [{"role": "pristine", "name": "clean", "license": "", "count": 3, "sha256": "b" * 64}],
+        "code_version": "0.2.1",
+    },
+    "human_scores": {"in_training": False, "in_choosing_the_recipe": "compared on 9 photographs | once"},
+}
+
+
+def test_card_tells_where_everything_came_from():
+    card = model_card(CONFIG | {"provenance": PROVENANCE})
+    rows = {line.split(" | ")[0].removeprefix("| "): line for line in card.split("## How it was made")[1].splitlines()}
+    assert rows["Recipe"] == "| Recipe | mine.toml, paper |"
+    assert rows["Code version"] == "| Code version | 0.2.0, 0.2.1 |"
+    start = f"Net, on ImageNet (net 1.2 (PyPI), n.pth, SHA-256 {'c' * 16}...)"
+    assert rows["Starts from"] == f"| Starts from | {start} |"
+    assert rows["Data, low level"] == "| Data, low level | walks, 7 images, CC0 |"
+    assert rows["Data, pristine"] == "| Data, pristine | clean, 3 images |" and card.count("| Data, pristine |") == 1
+    assert rows["Human scores in training"] == "| Human scores in training | none |"
+    assert rows["Human scores in choosing the recipe"].endswith("| compared on 9 photographs \\| once |")
+    assert "base_model" not in matter(card) and "datasets" not in matter(card)  # the Hub knows neither
+
+
+def test_card_links_a_base_model_of_the_hub():
+    base = PROVENANCE["high_level"]["base_model"] | {"hub": "owner/net"}
+    high = PROVENANCE["high_level"] | {"base_model": base}
+    assert matter(model_card(CONFIG | {"provenance": PROVENANCE | {"high_level": high}}))["base_model"] == ["owner/net"]
 
 
 # --- pushing -------------------------------------------------------------------------------------------------------
@@ -160,6 +218,14 @@ def test_push_private_with_own_card(hub, folder):
     repo = hub.repos["owner/hidden"]
     assert repo.private
     assert b"# mine" in repo.files("main")[1]["README.md"]
+
+
+def test_push_writes_a_card_that_code_wrote_anew_with_the_name_of_the_repository(hub, folder):
+    write_card(folder)
+    assert 'from_pretrained("compact")' in (folder / "README.md").read_text()
+    push_to_hub(folder, "owner/new", token="hf_good")
+    card = hub.repos["owner/new"].files("main")[1]["README.md"].decode()
+    assert 'from_pretrained("owner/new")' in card and matter(card)["model-index"][0]["name"] == "new"
 
 
 def test_push_without_write_access(hub, folder):

@@ -44,10 +44,10 @@ def test_designs_take_the_image_of_most_gain(method):
         assert picked == int(np.argmax(gains))
 
 
-def test_k_centre_takes_the_farthest():
+def test_k_center_takes_the_farthest():
     X = features()
     Z = np.clip((X - X.mean(0)) / X.std(0), -3, 3)
-    chosen = select(X, None, 6, method="k-centre").tolist()
+    chosen = select(X, None, 6, method="k-center").tolist()
     assert chosen[0] == np.linalg.norm(Z - Z.mean(0), axis=1).argmin()
     for k in range(1, 6):
         nearest = np.linalg.norm(Z[:, None] - Z[chosen[:k]], axis=2).min(axis=1)
@@ -66,10 +66,16 @@ def test_choices_are_distinct_repeat_and_can_be_cut(method):
 
 @pytest.mark.parametrize("method", METHODS)
 def test_every_part_of_the_score_range_is_there(method):
-    rng = np.random.default_rng(0)
-    scores = np.concatenate([rng.uniform(0.9, 1.0, 95), np.linspace(0.1, 0.2, 5)])
-    spread = scores[select(features(100), scores, 2 * BINS, method=method)]
-    assert (spread < 0.3).sum() >= 2
+    """The steps take turns through equal parts of the range, the lowest first; parts without images are passed over."""
+    scores = np.random.default_rng(0).permutation(np.linspace(0.2, 1.2, 100))
+    low, high = np.percentile(scores, [2, 98])
+    ends = np.linspace(low, high, BINS + 1)[1:-1]
+    chosen = select(features(100), scores, 3 * BINS, method=method)
+    assert np.searchsorted(ends, scores[chosen]).tolist() == 3 * list(range(BINS))
+
+    scores = np.concatenate([np.linspace(0.9, 1.0, 95), np.linspace(0.1, 0.2, 5)])
+    chosen = select(features(100), scores, 2 * BINS, method=method)
+    assert (scores[chosen] < 0.3).tolist() == BINS * [True, False]
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -85,18 +91,32 @@ def test_duplicates_and_equal_features_do_no_harm(method):
 def test_what_has_labels_is_not_chosen_and_counts(method):
     X = features()
     first = select(X, None, 5, method=method)
-    rest = select(X, None, 35, method=method, labelled=first.tolist())
+    rest = select(X, None, 35, method=method, labeled=first.tolist())
     assert not set(first.tolist()) & set(rest.tolist())
     if method in ("i-optimal", "d-optimal"):
         np.testing.assert_array_equal(select(X, None, 12, method=method)[5:], rest[:7])
 
 
 def test_many_images_are_thinned_out(monkeypatch):
+    """No Gram matrix is larger than it has to be; which rows stay depends on the seed; the choice is among those."""
+    sizes = []
+
+    class Recorder(selection._IOptimal):
+        def __init__(self, gram, rng):
+            sizes.append(gram.shape)
+            super().__init__(gram, rng)
+
     monkeypatch.setattr(selection, "MAX_CANDIDATES", 15)
+    monkeypatch.setitem(selection._RULES, "i-optimal", Recorder)
+    assert len(selection._thinned(np.arange(60), 30, np.random.default_rng(0))) == 30
     X = features(60)
-    assert len(set(select(X, None, 10).tolist())) == 10
+    all_that_stay = set(select(X, None, 15).tolist())
+    chosen = select(X, None, 10).tolist()
+    assert len(all_that_stay) == 15 and len(set(chosen)) == 10 and set(chosen) < all_that_stay
+    assert set(select(X, None, 15, seed=1).tolist()) != all_that_stay
     assert len(set(select(X, None, 30).tolist())) == 30
-    assert not set(select(X, None, 10, labelled=range(20)).tolist()) & set(range(20))
+    assert not set(select(X, None, 10, labeled=range(20)).tolist()) & set(range(20))
+    assert sizes == [(15, 15), (15, 15), (15, 15), (30, 30), (30, 30)]
 
 
 def test_given_statistics_decide():
@@ -111,9 +131,9 @@ def test_given_statistics_decide():
     [
         ({"n": 0}, "cannot select 0 of 40"),
         ({"n": 41}, "cannot select 41 of 40"),
-        ({"n": 40, "labelled": [3]}, "cannot select 40 of 39"),
-        ({"labelled": [40]}, "outside"),
-        ({"labelled": [-1]}, "outside"),
+        ({"n": 40, "labeled": [3]}, "cannot select 40 of 39"),
+        ({"labeled": [40]}, "outside"),
+        ({"labeled": [-1]}, "outside"),
         ({"method": "best"}, "must be one of i-optimal"),
         ({"scores": np.ones(3)}, "scores"),
         ({"scores": np.full(40, np.nan)}, "scores"),

@@ -1,9 +1,12 @@
-"""Training parts on real crops with tiny settings: damage, fragments, FSIM, the loop and its resumption."""
+"""Training parts on real crops with tiny settings: distortions, fragments, FSIM, the loop and its resumption."""
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import json
+from dataclasses import asdict, replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,40 +15,47 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from grepq_iqa.errors import UsageError
-from grepq_iqa.training.data.captions import PROMPT_GOOD, caption_of, damage_of
-from grepq_iqa.training.data.distorted_copies import VERSIONS, DamagedVersions
+from grepq_iqa.training import loop, low_level
+from grepq_iqa.training.data.captions import PROMPT_GOOD, caption_of, distortion_strength
+from grepq_iqa.training.data.distorted_copies import COPIES, DistortedCopies
 from grepq_iqa.training.data.distortions import DISTORTIONS, SEVERITIES, compose, distort
 from grepq_iqa.training.data.fragments import fragment_positions, take_fragments
-from grepq_iqa.training.data.pictures import read_photograph
+from grepq_iqa.training.data.pictures import read_picture
 from grepq_iqa.training.data.prepare import prepare, read_index
-from grepq_iqa.training.data.pristine_tiles import colourfulness, select_tiles, sharpness
-from grepq_iqa.training.data.severity_series import make_ladder
+from grepq_iqa.training.data.pristine_tiles import colorfulness, select_tiles, sharpness
+from grepq_iqa.training.data.severity_series import make_severity_series
+from grepq_iqa.training.low_level import read_low_level, train_low_level
 from grepq_iqa.training.recipe import LowLevelRecipe, load_recipe
-from grepq_iqa.training.similarity.dists import map_distance
+from grepq_iqa.training.similarity.dists import dists
 from grepq_iqa.training.similarity.fsim import fsim_matrix
 
 
 @pytest.fixture(scope="module")
+def prepared(photos, tmp_path_factory):
+    return prepare(map(str, photos), tmp_path_factory.mktemp("prepared"))
+
+
+@pytest.fixture(scope="module")
 def osprey(photos):
-    return read_photograph(photos[1])[100:260, 330:490]
+    return read_picture(photos[1])[100:260, 330:490]
 
 
-# --- damage ---------------------------------------------------------------------------------------------------------
+# --- distortions ----------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("name", sorted(DISTORTIONS))
-def test_damage_grows_with_severity(osprey, name):
+def test_distortions_grow_with_severity(osprey, name):
     errors = []
     for severity in SEVERITIES:
-        damaged = distort(osprey, name, severity, np.random.default_rng(0))
-        assert damaged.dtype == np.float32 and damaged.shape == osprey.shape
-        assert damaged.min() >= 0 and damaged.max() <= 1
-        errors.append(float(((damaged - osprey) ** 2).mean()))
+        distorted = distort(osprey, name, severity, np.random.default_rng(0))
+        assert distorted.dtype == np.float32 and distorted.shape == osprey.shape
+        assert distorted.min() >= 0 and distorted.max() <= 1
+        errors.append(float(((distorted - osprey) ** 2).mean()))
     assert errors[0] > 0 and all(a < b for a, b in itertools.pairwise(errors)), errors
 
 
 @pytest.mark.parametrize("name", sorted(DISTORTIONS))
-def test_equal_seeds_give_equal_damage_and_inputs_stay(osprey, name):
+def test_equal_seeds_give_equal_distortions_and_inputs_stay(osprey, name):
     before = osprey.copy()
     first, second = (distort(osprey, name, 3, np.random.default_rng(5)) for _ in range(2))
     np.testing.assert_array_equal(first, second)
@@ -62,25 +72,25 @@ def test_compositions_apply_in_order_and_wrong_severities_are_refused(osprey):
 
 
 @pytest.mark.parametrize("name", sorted(set(DISTORTIONS) - {"rescale", "smear"}))  # those two go by whole pixels
-def test_damage_between_two_severities_lies_between(osprey, name):
+def test_a_distortion_between_two_severities_lies_between(osprey, name):
     errors = []
     for severity in (0.4, 1, 1.5, 2):
-        damaged = distort(osprey, name, severity, np.random.default_rng(0))
-        errors.append(float(((damaged - osprey) ** 2).mean()))
+        distorted = distort(osprey, name, severity, np.random.default_rng(0))
+        errors.append(float(((distorted - osprey) ** 2).mean()))
     assert all(a < b for a, b in itertools.pairwise(errors)), errors
 
 
-# --- versions whose damage a tower has to read ----------------------------------------------------------------------
+# --- distorted copies, whose distortions a head has to tell ----------------------------------------------------------
 
 
-def test_versions_say_what_was_done_to_them(photos):
-    data = DamagedVersions(list(photos[:2]), list(photos[2:]), crop=64, length=30, seed=3)
+def test_copies_say_what_was_done_to_them(photos):
+    data = DistortedCopies(list(photos[:2]), list(photos[2:]), crop=64, length=30, seed=3)
     assert len(data) == 30
     for index in range(8):
         item, again = data[index], data[index]
         assert all(torch.equal(item[key], again[key]) for key in item)
         pictures, severity = item["pictures"], item["severity"]
-        assert pictures.dtype == torch.uint8 and pictures.shape == (VERSIONS, 3, 64, 64)
+        assert pictures.dtype == torch.uint8 and pictures.shape == (COPIES, 3, 64, 64)
         assert bool(item["clean"]) == (index % 2 == 0)
         counts = (severity > 0).sum(1)
         assert counts[0] == 0 and (counts[1:5] == 1).all() and 2 <= counts[5] <= 4
@@ -92,31 +102,31 @@ def test_versions_say_what_was_done_to_them(photos):
     assert not torch.equal(data[0]["pictures"], data[2]["pictures"])
 
 
-def test_map_distance_equals_a_loop_over_channels():
+def test_dists_equals_a_loop_over_channels():
     generator = torch.Generator().manual_seed(0)
     maps = [torch.rand(2, 3, 4, 7, 5, generator=generator), torch.rand(2, 3, 6, 3, 3, generator=generator) * 8]
-    found = map_distance(maps)
-    for group, version in itertools.product(range(2), range(3)):
+    found = dists(maps)
+    for one, copy in itertools.product(range(2), range(3)):
         layers = []
         for layer in maps:
             alike = []
             for channel in range(layer.shape[2]):
-                x = layer[group, 0, channel].double().numpy().ravel()
-                y = layer[group, version, channel].double().numpy().ravel()
+                x = layer[one, 0, channel].double().numpy().ravel()
+                y = layer[one, copy, channel].double().numpy().ravel()
                 c = 0.01 * x.var() + 1e-6
                 means = (2 * x.mean() * y.mean() + c) / (x.mean() ** 2 + y.mean() ** 2 + c)
                 together = (2 * np.cov(x, y, bias=True)[0, 1] + c) / (x.var() + y.var() + c)
                 alike.append((means + together) / 2)
             layers.append(1 - np.mean(alike))
-        assert found[group, version].item() == pytest.approx(np.mean(layers), abs=1e-5)
+        assert found[one, copy].item() == pytest.approx(np.mean(layers), abs=1e-5)
     torch.testing.assert_close(found[:, 0], torch.zeros(2), atol=1e-6, rtol=0)
 
 
-def test_damage_and_captions():
-    assert damage_of([]) == 0 and caption_of([]) == PROMPT_GOOD
-    values = [damage_of([("jpeg", s)]) for s in SEVERITIES]
+def test_strength_and_captions():
+    assert distortion_strength([]) == 0 and caption_of([]) == PROMPT_GOOD
+    values = [distortion_strength([("jpeg", s)]) for s in SEVERITIES]
     assert values == sorted(values) and values[0] > 0 and values[-1] < 1
-    assert damage_of([("jpeg", 3), ("haze", 2)]) > damage_of([("jpeg", 3)])
+    assert distortion_strength([("jpeg", 3), ("haze", 2)]) > distortion_strength([("jpeg", 3)])
     assert caption_of([("haze", 1), ("motion_blur", 4)]) == "A bad photo with strong motion blur."
 
 
@@ -135,16 +145,16 @@ def test_fragments_stay_inside_and_in_their_cells(height, width, grid, seed):
             assert (corners[row, :, 0] >= edges[row]).all() and (corners[row, :, 0] + 32 <= edges[row + 1]).all()
 
 
-def test_fragments_take_the_same_places_of_every_version():
-    versions = torch.rand(3, 3, 70, 80)
+def test_fragments_take_the_same_places_of_every_copy():
+    copies = torch.rand(3, 3, 70, 80)
     corners = fragment_positions(70, 80, 2, 32, np.random.default_rng(0))
-    out = take_fragments(versions, corners, 32)
+    out = take_fragments(copies, corners, 32)
     assert out.shape == (3, 3, 64, 64)
     for r in range(2):
         for c in range(2):
             y, x = corners[r, c]
             got = out[:, :, r * 32 : r * 32 + 32, c * 32 : c * 32 + 32]
-            torch.testing.assert_close(got, versions[:, :, y : y + 32, x : x + 32])
+            torch.testing.assert_close(got, copies[:, :, y : y + 32, x : x + 32])
     with pytest.raises(ValueError, match="no room"):
         fragment_positions(20, 80, 2, 32, np.random.default_rng(0))
 
@@ -155,9 +165,9 @@ def test_fragments_take_the_same_places_of_every_version():
 @pytest.mark.parametrize("size", [(96, 96), (97, 130)])
 def test_fsim_equals_piq(osprey, size):
     piq = pytest.importorskip("piq")
-    names = ("gaussian_blur", "white_noise", "jpeg", "colour_cast")
-    versions = [osprey, *(distort(osprey, n, 3, np.random.default_rng(0)) for n in names)]
-    x = torch.from_numpy(np.stack(versions)).permute(0, 3, 1, 2)[:, :, : size[0], : size[1]].contiguous()
+    names = ("gaussian_blur", "white_noise", "jpeg", "color_cast")
+    copies = [osprey, *(distort(osprey, n, 3, np.random.default_rng(0)) for n in names)]
+    x = torch.from_numpy(np.stack(copies)).permute(0, 3, 1, 2)[:, :, : size[0], : size[1]].contiguous()
     ours = fsim_matrix(x)
     for i in range(5):
         assert ours[i, i] == 1
@@ -171,10 +181,10 @@ def test_fsim_equals_piq(osprey, size):
 # --- pristine tiles -------------------------------------------------------------------------------------------------
 
 
-def test_tiles_are_chosen_by_sharpness_then_colour(osprey):
+def test_tiles_are_chosen_by_sharpness_then_color(osprey):
     image = torch.zeros(3, 192, 288)
     noise = torch.rand(3, 96, 96, generator=torch.Generator().manual_seed(0))
-    image[:, :96, :96] = noise  # sharp and colourful
+    image[:, :96, :96] = noise  # sharp and colorful
     image[:, :96, 96:192] = noise.mean(0, keepdim=True)  # gray
     image[:, 96:, 192:] = noise * 0.1  # faint
     assert select_tiles(image) == [(0, 0)]
@@ -182,19 +192,19 @@ def test_tiles_are_chosen_by_sharpness_then_colour(osprey):
     tile = torch.from_numpy(osprey).permute(2, 0, 1)[None]
     blurred = torch.from_numpy(distort(osprey, "gaussian_blur", 3, np.random.default_rng(0))).permute(2, 0, 1)[None]
     gray = tile.mean(1, keepdim=True).expand(-1, 3, -1, -1)
-    assert sharpness(tile) > sharpness(blurred) and colourfulness(tile) > colourfulness(gray)
+    assert sharpness(tile) > sharpness(blurred) and colorfulness(tile) > colorfulness(gray)
 
 
-# --- ladders, preparation, recipes ----------------------------------------------------------------------------------
+# --- series, preparation, recipes ----------------------------------------------------------------------------------
 
 
-def test_ladders_are_functions_of_their_index(photos):
-    first = make_ladder(6, photos, photos, 96, seed=0)
-    again = make_ladder(6, photos, photos, 96, seed=0)
+def test_series_are_functions_of_their_index(photos):
+    first = make_severity_series(6, photos, photos, 96, seed=0)
+    again = make_severity_series(6, photos, photos, 96, seed=0)
     np.testing.assert_array_equal(first.pictures, again.pictures)
     assert first.steps == again.steps and first.pictures.shape == (9, 96, 96, 3) and first.clean_start
     assert first.steps[0] == [] and [s[0][1] for s in first.steps[1:7]] == [0.4, 1, 2, 3, 4, 5]
-    assert not make_ladder(7, photos, photos, 96, seed=0).clean_start
+    assert not make_severity_series(7, photos, photos, 96, seed=0).clean_start
 
 
 def test_prepare_lists_good_photographs_and_reports_bad_ones(photos, tmp_path):
@@ -209,11 +219,30 @@ def test_prepare_lists_good_photographs_and_reports_bad_ones(photos, tmp_path):
     assert read_index(tmp_path / "set") == prepared == prepare([str(source)], tmp_path / "set")
     with pytest.raises(UsageError, match="prepare"):
         read_index(tmp_path)
+    (tmp_path / "index.json").write_text('{"photographs": [{"path": "a"}]}')
+    with pytest.raises(UsageError, match=r"is broken .* prepare again"):
+        read_index(tmp_path)
+
+
+def test_prepare_keeps_name_and_license_until_others_are_given(photos, tmp_path):
+    assert (prepare([str(photos[0])], tmp_path).name, read_index(tmp_path).license) == ("photographs", "")
+    prepare([str(photos[0])], tmp_path, name="birds", license="CC0-1.0")
+    again = prepare(map(str, photos[:2]), tmp_path)
+    assert (again.name, again.license) == ("birds", "CC0-1.0") and read_index(tmp_path) == again
+    assert prepare(map(str, photos[:2]), tmp_path, license="").license == ""
+
+
+def test_the_hash_of_a_list_is_over_its_contents_in_order(prepared):
+    files = [Path(photograph.path) for photograph in prepared.photographs]
+    assert files == sorted(files) == prepared.paths
+    contents = [hashlib.sha256(file.read_bytes()) for file in files]
+    assert [photograph.sha256 for photograph in prepared.photographs] == [one.hexdigest() for one in contents]
+    assert prepared.sha256 == hashlib.sha256(b"".join(one.digest() for one in contents)).hexdigest()
 
 
 def test_recipes_name_wrong_settings(tmp_path):
     paper = load_recipe("paper", "low_level", LowLevelRecipe)
-    assert (paper.grid, paper.cell, paper.temperature, paper.batch_groups, paper.epochs) == (7, 32, 0.5, 8, 15)
+    assert (paper.grid, paper.cell, paper.temperature, paper.batch_images, paper.epochs) == (7, 32, 0.5, 8, 15)
     assert load_recipe("compact", "low_level", LowLevelRecipe, steps=7).steps == 7
     with pytest.raises(UsageError, match="compact, paper"):
         load_recipe("papyrus", "low_level", LowLevelRecipe)
@@ -228,7 +257,7 @@ def test_recipes_name_wrong_settings(tmp_path):
 @pytest.fixture(scope="module")
 def tiny_recipe():
     return load_recipe(
-        "compact", "low_level", LowLevelRecipe, crop=64, grid=1, distortions_per_group=1, batch_groups=1, steps=4,
+        "compact", "low_level", LowLevelRecipe, crop=64, grid=1, distortions_per_image=1, batch_images=1, steps=4,
         warmup_steps=1,
     )  # fmt: skip
 
@@ -237,14 +266,9 @@ def losses(folder) -> list[float]:
     return [json.loads(line)["loss"] for line in (folder / "metrics.jsonl").read_text().splitlines()]
 
 
-def test_two_runs_and_a_resumed_run_have_one_loss_curve(photos, tiny_recipe, tmp_path):
-    pytest.importorskip("accelerate")
-    from dataclasses import replace
-
-    from grepq_iqa.training.low_level import train_low_level
-
-    whole = train_low_level(photos, tiny_recipe, tmp_path / "whole", workers=0, save_every=2)
-    train_low_level(photos, tiny_recipe, tmp_path / "again", workers=0, save_every=2)
+def test_two_runs_and_a_resumed_run_have_one_loss_curve(prepared, tiny_recipe, tmp_path):
+    whole = train_low_level(prepared, tiny_recipe, tmp_path / "whole", workers=0, save_every=2)
+    train_low_level(prepared, tiny_recipe, tmp_path / "again", workers=0, save_every=2)
     assert losses(tmp_path / "whole") == losses(tmp_path / "again") and len(losses(tmp_path / "whole")) == 4
 
     class Killed(BaseException):
@@ -255,13 +279,64 @@ def test_two_runs_and_a_resumed_run_have_one_loss_curve(photos, tiny_recipe, tmp
         if row["step"] == 3:
             raise Killed
 
-    from grepq_iqa.training import loop
-
     written = loop._Metrics.add
     with pytest.MonkeyPatch.context() as patch, pytest.raises(Killed):
         patch.setattr(loop._Metrics, "add", die)
-        train_low_level(photos, tiny_recipe, tmp_path / "cut", workers=0, save_every=2)
-    resumed = train_low_level(photos, replace(tiny_recipe), tmp_path / "cut", workers=0, save_every=2, resume=True)
+        train_low_level(prepared, tiny_recipe, tmp_path / "cut", workers=0, save_every=2)
+    resumed = train_low_level(prepared, tiny_recipe, tmp_path / "cut", workers=0, save_every=2, resume=True)
     assert losses(tmp_path / "cut") == losses(tmp_path / "whole")
     for a, b in zip(whole.state_dict().values(), resumed.state_dict().values(), strict=True):
+        torch.testing.assert_close(a, b)
+    run = read_low_level(tmp_path / "cut")
+    assert run.record["steps"] == {"low_level": 4}
+    for a, b in zip(whole.state_dict().values(), run.encoder.state_dict().values(), strict=True):
+        torch.testing.assert_close(a, b)
+
+
+@pytest.mark.parametrize("changed", ["settings", "photographs", "mixed_precision"])
+def test_a_checkpoint_of_another_run_is_not_gone_on_from(photos, prepared, tiny_recipe, tmp_path, changed):
+    out = tmp_path / "run"
+    train_low_level(prepared, tiny_recipe, out, workers=0, save_every=2)
+    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    recipe, data, precision = tiny_recipe, prepared, "no"
+    if changed == "settings":
+        recipe = replace(tiny_recipe, learning_rate=tiny_recipe.learning_rate / 2)
+    elif changed == "photographs":
+        data = prepare(map(str, photos[:3]), tmp_path / "fewer")
+    else:
+        precision = "bf16"
+    with pytest.raises(UsageError) as caught:
+        train_low_level(data, recipe, out, workers=0, resume=True, mixed_precision=precision)
+    message = str(caught.value)
+    assert f"({changed} differ)" in message and str(out) in message and "--resume" in message and "\n" not in message
+    assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
+    # what was trained is still what its record tells of, and the run that wrote it still goes on
+    assert read_low_level(out).record["settings"] == {"low_level": asdict(tiny_recipe)}
+    train_low_level(prepared, tiny_recipe, out, workers=0, resume=True)
+    assert losses(out) == [json.loads(line)["loss"] for line in before[out / "metrics.jsonl"].splitlines()]
+
+
+def test_the_record_of_a_new_run_is_not_told_of_an_old_checkpoint(prepared, tiny_recipe, tmp_path):
+    train_low_level(prepared, tiny_recipe, tmp_path, workers=0)
+    with pytest.raises(RuntimeError, match="stopped"), pytest.MonkeyPatch.context() as patch:
+
+        def stop(*arguments, **options):
+            raise RuntimeError("stopped before its first checkpoint")
+
+        patch.setattr(low_level, "run", stop)
+        train_low_level(prepared, replace(tiny_recipe, temperature=0.3), tmp_path, workers=0)
+    with pytest.raises(UsageError, match="earlier run"):
+        read_low_level(tmp_path)
+    train_low_level(prepared, replace(tiny_recipe, temperature=0.3), tmp_path, workers=0)
+    assert read_low_level(tmp_path).record["settings"]["low_level"]["temperature"] == 0.3
+
+
+def test_a_checkpoint_of_version_0_1_is_gone_on_from(prepared, tiny_recipe, tmp_path):
+    whole = train_low_level(prepared, tiny_recipe, tmp_path, workers=0)
+    (tmp_path / "checkpoint" / "step.json").write_text('{"step": 4}')
+    (tmp_path / "run.json").unlink()
+    with pytest.raises(UsageError, match=r"no run\.json.*--resume"):
+        read_low_level(tmp_path)
+    train_low_level(prepared, tiny_recipe, tmp_path, workers=0, resume=True)
+    for a, b in zip(whole.state_dict().values(), read_low_level(tmp_path).encoder.state_dict().values(), strict=True):
         torch.testing.assert_close(a, b)

@@ -133,7 +133,7 @@ def test_manifest_obeys_its_schema():
     assert set(data["models"]) == {"compact", "clip-rn50", "rn50"}
 
 
-@pytest.mark.parametrize("change", ["commit without hash", "branch with hash", "short hash", "no licence"])
+@pytest.mark.parametrize("change", ["commit without hash", "branch with hash", "short hash", "no license"])
 def test_schema_refuses(change):
     data = json.loads(manifests.manifest_path().read_text())
     file = data["models"]["clip-rn50"]["files"]["high_level.safetensors"]

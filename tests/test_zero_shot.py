@@ -1,4 +1,4 @@
-"""Scores against METHOD section 2 written again, slowly."""
+"""Scores against docs/method.md section 2 written again, slowly."""
 
 from __future__ import annotations
 

@@ -7,22 +7,24 @@ Example:
     >>> result = run(images, GRepQ.from_pretrained(), label_counts=(50, 100))   # doctest: +SKIP
     >>> result.zero_shot["Q"].srcc                                         # doctest: +SKIP
 
-The measures alone, on plain arrays, are in `grepq_iqa.benchmark.protocol`.
+The metrics alone, on plain arrays, are in `grepq_iqa.metrics` and `grepq_iqa.benchmark.correlation`.
 """
 
-from grepq_iqa.benchmark.datasets.labeled_images import LabelledImages
-from grepq_iqa.benchmark.datasets.registry import CATALOGUE, DatasetEntry, read
-from grepq_iqa.benchmark.protocol import Agreement, FewLabels, agreement, few_labels
-from grepq_iqa.benchmark.run import BenchmarkResult, run
+from grepq_iqa.benchmark.correlation import CorrelationMetrics, correlation_metrics
+from grepq_iqa.benchmark.datasets.labeled_images import LabeledImages
+from grepq_iqa.benchmark.datasets.registry import REGISTRY, DatasetEntry, read
+from grepq_iqa.benchmark.few_labels import FewLabels, few_labels
+from grepq_iqa.benchmark.result import BenchmarkResult
+from grepq_iqa.benchmark.run import run
 
 __all__ = [
-    "CATALOGUE",
-    "Agreement",
+    "REGISTRY",
     "BenchmarkResult",
+    "CorrelationMetrics",
     "DatasetEntry",
     "FewLabels",
-    "LabelledImages",
-    "agreement",
+    "LabeledImages",
+    "correlation_metrics",
     "few_labels",
     "read",
     "run",

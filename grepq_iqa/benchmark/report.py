@@ -1,4 +1,4 @@
-"""A result for people: tables, a scatter plot with the logistic, and the images where score and opinion part most."""
+"""A result for people: tables, a scatter plot with the logistic, and the images where score and MOS part most."""
 
 from __future__ import annotations
 
@@ -8,9 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from grepq_iqa.benchmark.protocol import logistic
-from grepq_iqa.benchmark.run import OURS, BenchmarkResult, worst
+from grepq_iqa.benchmark.correlation import logistic
+from grepq_iqa.benchmark.result import BenchmarkResult, rank_disagreements
+from grepq_iqa.benchmark.run import OURS
+from grepq_iqa.data.thumbnails import thumbnail
 from grepq_iqa.errors import GrepqError, ImageError
+from grepq_iqa.files import replacing, write_atomically
+from grepq_iqa.text import MARK
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -77,13 +81,11 @@ def tables(result: BenchmarkResult) -> list[Table]:
 
 def write_json(result: BenchmarkResult, path: str | Path) -> None:
     """Everything, single images included."""
-    target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    target.write_text(json.dumps(result.to_json(), indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    write_atomically(path, json.dumps({"generator": MARK} | result.to_json(), indent=1, allow_nan=False) + "\n")
 
 
 def write_scatter(result: BenchmarkResult, path: str | Path, method: str = "Q") -> None:
-    """Opinion over score, one dot an image, with the fitted logistic, as PNG.
+    """MOS over score, one dot an image, with the fitted logistic, as PNG.
 
     Raises:
         GrepqError: matplotlib is not installed.
@@ -110,19 +112,19 @@ def write_scatter(result: BenchmarkResult, path: str | Path, method: str = "Q") 
     )
     axes.legend(loc="lower right", frameon=False)
     axes.spines[["top", "right"]].set_visible(False)
-    target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(target, format="png")
+    with replacing(path) as beside:
+        figure.savefig(beside, format="png", metadata={"Software": MARK})
 
 
 def write_contact_sheet(result: BenchmarkResult, path: str | Path, method: str = "Q", k: int = 8) -> None:
-    """The ``k`` images that the method ranks most too high and most too low against opinion, in two rows, as PNG.
+    """The ``k`` images that the method ranks most too high and most too low against MOS, in two rows, as PNG.
 
-    Under each: its name, and its place by score and by opinion (0: worst of the set, 100: best).
+    Under each: its name, and its place by score and by MOS (0: worst of the set, 100: best).
     """
     from PIL import Image, ImageDraw, ImageFont
+    from PIL.PngImagePlugin import PngInfo
 
-    too_high, too_low = worst(result, method, k)
+    too_high, too_low = rank_disagreements(result, method, k)
     rows = [
         (f"{_TITLES.get(method, method.upper())} too high: people liked these less", too_high),
         (f"{_TITLES.get(method, method.upper())} too low: people liked these more", too_low),
@@ -142,30 +144,26 @@ def write_contact_sheet(result: BenchmarkResult, path: str | Path, method: str =
         for column, position in enumerate(positions):
             row = result.per_image[position]
             left = _MARGIN + column * cell
-            picture = _thumbnail(row.path)
+            picture = _picture(row.path)
             inset = (_THUMBNAIL - picture.width) // 2, (_THUMBNAIL - picture.height) // 2
             sheet.paste(picture, (left + inset[0], top + heading + inset[1]))
             places = [100 * float(np.mean(values < values[position])) for values in (scores, mos)]
-            caption = f"{_fitted(draw, Path(row.path).name, small)}\nscore {places[0]:.0f}, opinion {places[1]:.0f}"
+            caption = f"{_fitted(draw, Path(row.path).name, small)}\nscore {places[0]:.0f}, MOS {places[1]:.0f}"
             draw.multiline_text((left, top + heading + _THUMBNAIL + 4), caption, fill="black", font=small)
         top += heading + _THUMBNAIL + _CAPTION + _MARGIN
-    target = Path(path)
-    target.parent.mkdir(parents=True, exist_ok=True)
-    sheet.save(target, format="PNG")
+    note = PngInfo()
+    note.add_text("Software", MARK)
+    with replacing(path) as beside:
+        sheet.save(beside, format="PNG", pnginfo=note)
 
 
-def _thumbnail(path: str) -> Image.Image:
+def _picture(path: str) -> Image.Image:
     from PIL import Image
 
-    from grepq_iqa.data.images import load_image
-
     try:
-        pixels = load_image(path).mul(255).round().byte().permute(1, 2, 0).numpy()
+        return thumbnail(path, _THUMBNAIL)
     except ImageError:  # gone since it was scored
         return Image.new("RGB", (_THUMBNAIL, _THUMBNAIL), "lightgray")
-    picture = Image.fromarray(pixels)
-    picture.thumbnail((_THUMBNAIL, _THUMBNAIL))
-    return picture
 
 
 def _fitted(draw: Any, text: str, font: Any) -> str:

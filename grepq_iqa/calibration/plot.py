@@ -4,24 +4,37 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from grepq_iqa.calibration.validation import CrossValidation, LearningCurve
 from grepq_iqa.errors import UsageError
+from grepq_iqa.files import replacing
+from grepq_iqa.text import MARK
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+_METADATA = {".png": {"Software": MARK}, ".svg": {"Creator": MARK}, ".pdf": {"Creator": MARK}}
 
 
-def require_matplotlib() -> None:
+def require_plot(path: str | os.PathLike[str]) -> None:
     """Fail early, before minutes of work, where no plot can be drawn.
 
     Raises:
-        UsageError: matplotlib is not installed; the message says how to install it.
+        UsageError: matplotlib is not installed, or does not write files of this ending; the message says what to do.
     """
     try:
         import matplotlib  # noqa: F401
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
     except ImportError as error:
         raise UsageError("plots need matplotlib: pip install 'grepq-iqa[plot]'") from error
+    known = FigureCanvasAgg(Figure()).get_supported_filetypes()
+    if Path(path).suffix.lower().removeprefix(".") not in known:
+        raise UsageError(f"cannot draw a plot to {path}: use .png, .svg or .pdf")
 
 
 def plot_fit(
@@ -44,7 +57,7 @@ def plot_fit(
     Raises:
         UsageError: matplotlib is not installed, or the file cannot be written.
     """
-    require_matplotlib()
+    require_plot(path)
     # The object interface draws without a window system and leaves a caller's pyplot alone.
     from matplotlib.figure import Figure
 
@@ -54,13 +67,13 @@ def plot_fit(
     if curve:
         _learning(axes[1], curve)
     try:
-        Path(path).parent.mkdir(parents=True, exist_ok=True)
-        figure.savefig(path)
+        with replacing(path) as beside:
+            figure.savefig(beside, metadata=_METADATA.get(Path(path).suffix.lower()))
     except (OSError, ValueError) as error:  # ValueError: an ending that matplotlib does not know
         raise UsageError(f"cannot write the plot to {path}: {error}") from error
 
 
-def _predicted_against_given(axes, mos: np.ndarray, validation: CrossValidation, mos_name: str) -> None:
+def _predicted_against_given(axes: Axes, mos: NDArray[np.float64], validation: CrossValidation, mos_name: str) -> None:
     finite = np.isfinite(validation.low) & np.isfinite(validation.high)
     if finite.any():
         axes.vlines(
@@ -83,7 +96,7 @@ def _predicted_against_given(axes, mos: np.ndarray, validation: CrossValidation,
     axes.legend(loc="upper left", fontsize="small")
 
 
-def _learning(axes, curve: LearningCurve) -> None:
+def _learning(axes: Axes, curve: LearningCurve) -> None:
     axes.fill_between(curve.labels, curve.low, curve.high, color="tab:orange", alpha=0.2, label="90 % of the draws")
     axes.plot(curve.labels, curve.srcc, color="tab:orange", marker="o", label="mean")
     axes.set_xscale("log", base=2)

@@ -1,6 +1,6 @@
-r"""From features to opinion scores: ridge regression on a few labels, with intervals that mean what they say.
+r"""From features to MOS: ridge regression on a few labels, with intervals that mean what they say.
 
-Ridge on standardised features is the data-efficient setting of the paper (Srinath et al., GRepQ, WACV 2024, section
+Ridge on standardized features is the data-efficient setting of the paper (Srinath et al., GRepQ, WACV 2024, section
 4.2). One eigendecomposition of the smaller Gram matrix serves every penalty, and leave-one-out is exact and closed::
 
     f(z)     = mean(y) + (z - mean(Z)) beta,    beta = (Zc' Zc + alpha I)^-1 Zc' yc
@@ -9,7 +9,7 @@ Ridge on standardised features is the data-efficient setting of the paper (Srina
 
 The last line is what the jackknife+ needs (Barber, Candes, Ramdas, Tibshirani, "Predictive inference with the
 jackknife+", Annals of Statistics 49(1), 2021): the prediction of every leave-one-out model at any new point, without
-fitting it. The intercept is not penalised and is refitted in each of them.
+fitting it. The intercept is not penalized and is refitted in each of them.
 
 Example:
     >>> rng = np.random.default_rng(0)
@@ -35,7 +35,7 @@ from grepq_iqa.errors import LabelsError, UsageError, WeightsError
 Array = NDArray[np.float64]
 
 MIN_LABELS = 3
-# The paper's grid, 0.1 to 100, carried on: with 1,500 and more standardised features the best penalty is near 1,000.
+# The paper's grid, 0.1 to 100, carried on: with 1,500 and more standardized features the best penalty is near 1,000.
 ALPHAS = (0.1, 1.0, 10.0, 100.0, 300.0, 1e3, 3e3, 1e4, 3e4, 1e5)
 # Values of the interval computation held at once: 64 MiB of float64.
 _BLOCK = 1 << 23
@@ -44,7 +44,7 @@ _BLOCK = 1 << 23
 def feature_statistics(
     X: Array, feature_mean: ArrayLike | None = None, feature_scale: ArrayLike | None = None
 ) -> tuple[Array, Array]:
-    """Mean and scale, each ``(d,)``, to standardise features with: those given, else those of the rows ``X (n, d)``.
+    """Mean and scale, each ``(d,)``, to standardize features with: those given, else those of the rows ``X (n, d)``.
 
     A feature without spread gets scale 1.
 
@@ -67,36 +67,37 @@ def feature_statistics(
     return mean, scale
 
 
-def standardise(X: Array, mean: Array, scale: Array, clip: float | None = 3.0) -> Array:
+def standardize(X: Array, mean: Array, scale: Array, clip: float | None = 3.0) -> Array:
     """``(X - mean) / scale`` limited to ``[-clip, clip]``, ``(n, d)``."""
     Z = X - mean
     Z /= scale
     return Z if clip is None else np.clip(Z, -clip, clip, out=Z)
 
 
-class MOSRegressor(RegressorMixin, BaseEstimator):
+class MOSRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
     """Ridge regression from image features to mean opinion scores, with jackknife+ intervals.
 
     Args:
         alphas: penalties to choose from, each positive; the one with the least leave-one-out squared error is taken.
-        feature_mean: ``(d,)``, mean of every feature over ordinary photographs; None: over the rows given to ``fit``.
+        feature_mean: ``(d,)``, mean of every feature over unlabeled in-the-wild images; None: over the rows
+            given to ``fit``.
         feature_scale: ``(d,)``, standard deviation likewise. A feature without spread is left at scale 1.
-        clip: standardised features are limited to ``[-clip, clip]``, so that one strange image cannot carry a
+        clip: standardized features are limited to ``[-clip, clip]``, so that one strange image cannot carry a
             prediction away; None: no limit.
 
     Attributes:
         alpha_: penalty chosen.
         alpha_errors_: ``(len(alphas),)``, leave-one-out root mean squared error for every penalty, in units of MOS.
-        coef_: ``(d,)``, one weight a standardised feature.
-        intercept_: prediction for the feature row that standardises to zeros.
-        center_: ``(d,)``, mean of the standardised rows fitted on.
+        coef_: ``(d,)``, one weight a standardized feature.
+        intercept_: prediction for the feature row that standardizes to zeros.
+        center_: ``(d,)``, mean of the standardized rows fitted on.
         loo_residuals_: ``(n,)``, label minus the prediction of the model fitted without that label.
         loo_predictions_: ``(n,)``, that prediction.
         influence_: ``(n, d)``, derivative of ``coef_`` by each label.
-        mean_, scale_: ``(d,)``, the statistics used to standardise.
+        mean_, scale_: ``(d,)``, the statistics used to standardize.
         n_features_in_: d.
 
-    Leaving one out keeps the penalty and the statistics that standardise as they are.
+    Leaving one out keeps the penalty and the statistics that standardize as they are.
     """
 
     def __init__(
@@ -112,7 +113,7 @@ class MOSRegressor(RegressorMixin, BaseEstimator):
         self.clip = clip
 
     def fit(self, X: ArrayLike, y: ArrayLike) -> MOSRegressor:
-        """Fit on ``n`` labelled images and return self.
+        """Fit on ``n`` labeled images and return self.
 
         Args:
             X: features, ``(n, d)``.
@@ -123,17 +124,17 @@ class MOSRegressor(RegressorMixin, BaseEstimator):
             ValueError: features that are not finite, or settings that do not fit them.
         """
         rows: Array = validate_data(self, X, dtype=np.float64)
-        mos = _checked_mos(y, len(rows))
+        mos = checked_mos(y, len(rows))
         alphas = _checked_alphas(self.alphas)
         self.mean_, self.scale_ = feature_statistics(rows, self.feature_mean, self.feature_scale)
 
-        Z = self._standardise(rows)
+        Z = self._standardize(rows)
         self.center_ = Z.mean(axis=0)
         Z -= self.center_
-        centred_mos = mos - mos.mean()
+        centered_mos = mos - mos.mean()
         spectrum = _decompose(Z)
 
-        residuals = _loo_residuals(spectrum, centred_mos, alphas)
+        residuals = _loo_residuals(spectrum, centered_mos, alphas)
         self.alpha_errors_ = np.sqrt((residuals**2).mean(axis=1))
         best = int(self.alpha_errors_.argmin())
         self.alpha_ = float(alphas[best])
@@ -141,18 +142,19 @@ class MOSRegressor(RegressorMixin, BaseEstimator):
         self.loo_predictions_ = mos - self.loo_residuals_
 
         self.influence_ = _influence(spectrum, Z, self.alpha_)
-        self.coef_ = centred_mos @ self.influence_
+        self.coef_ = centered_mos @ self.influence_
         self.intercept_ = float(mos.mean() - self.center_ @ self.coef_)
         return self
 
     def predict(self, X: ArrayLike) -> Array:
-        """Predicted opinion scores, ``(m,)``, on the scale of the labels, for features ``(m, d)``."""
-        return self._standardised_input(X) @ self.coef_ + self.intercept_
+        """Predicted MOS, ``(m,)``, on the scale of the labels, for features ``(m, d)``."""
+        result: Array = self._standardized_input(X) @ self.coef_ + self.intercept_
+        return result
 
     def predict_interval(self, X: ArrayLike, confidence: float = 0.9) -> tuple[Array, Array]:
         """Jackknife+ intervals: where an image's true MOS lies with the probability asked for.
 
-        The guarantee without assumptions is ``2 * confidence - 1`` for images drawn like the labelled ones; what is
+        The guarantee without assumptions is ``2 * confidence - 1`` for images drawn like the labeled ones; what is
         observed is close to ``confidence``. With fewer than ``confidence / (1 - confidence)`` labels no finite
         interval can be promised and the ends are infinite.
 
@@ -165,7 +167,7 @@ class MOSRegressor(RegressorMixin, BaseEstimator):
         """
         if not 0.5 <= confidence < 1:
             raise UsageError(f"confidence must be at least 0.5 and below 1, got {confidence}")
-        Z = self._standardised_input(X)
+        Z = self._standardized_input(X)
         n = len(self.loo_residuals_)
         # Rank of the order statistic (Barber et al. 2021, equation 1.4); rounded so that 0.9 * 10 is 9, not a bit more.
         rank = int(np.ceil(round(confidence * (n + 1), 9)))
@@ -181,7 +183,7 @@ class MOSRegressor(RegressorMixin, BaseEstimator):
             high[rows] = np.partition(left_out + width, rank - 1, axis=1)[:, rank - 1]
         return low, high
 
-    def state(self) -> dict[str, np.ndarray]:
+    def state(self) -> dict[str, Array]:
         """Everything a prediction needs as named float64 arrays, ready for safetensors; `from_state` reads it back."""
         check_is_fitted(self)
         clip = np.inf if self.clip is None else self.clip
@@ -199,7 +201,7 @@ class MOSRegressor(RegressorMixin, BaseEstimator):
         }
 
     @classmethod
-    def from_state(cls, state: Mapping[str, np.ndarray], *, name: str = "fitted model") -> MOSRegressor:
+    def from_state(cls, state: Mapping[str, Array], *, name: str = "fitted model") -> MOSRegressor:
         """The fitted regressor that `state` came from; its predictions and intervals are the same to the bit.
 
         Args:
@@ -221,24 +223,25 @@ class MOSRegressor(RegressorMixin, BaseEstimator):
         regressor.n_features_in_ = len(regressor.coef_)
         return regressor
 
-    def _standardise(self, X: Array) -> Array:
-        return standardise(X, self.mean_, self.scale_, self.clip)
+    def _standardize(self, X: Array) -> Array:
+        return standardize(X, self.mean_, self.scale_, self.clip)
 
-    def _standardised_input(self, X: ArrayLike) -> Array:
+    def _standardized_input(self, X: ArrayLike) -> Array:
         check_is_fitted(self)
-        return self._standardise(validate_data(self, X, dtype=np.float64, reset=False))
+        return self._standardize(validate_data(self, X, dtype=np.float64, reset=False))
 
     def _leave_one_out(self, Z: Array) -> Array:
-        """Predictions ``(m, n)`` of the n models that lack one label each, for standardised features ``(m, d)``."""
+        """Predictions ``(m, n)`` of the n models that lack one label each, for standardized features ``(m, d)``."""
         weights = (Z - self.center_) @ self.influence_.T
         weights += 1 / len(self.loo_residuals_)
         weights *= -self.loo_residuals_
         weights += (Z @ self.coef_ + self.intercept_)[:, None]
-        return weights
+        result: Array = weights
+        return result
 
 
 class _Spectrum(NamedTuple):
-    """``Zc = U sqrt(S) V'`` of the centred rows, with U completed where that costs nothing.
+    """``Zc = U sqrt(S) V'`` of the centered rows, with U completed where that costs nothing.
 
     Attributes:
         vectors: U, ``(n, k)``, orthonormal columns, each orthogonal to the vector of ones.
@@ -252,11 +255,11 @@ class _Spectrum(NamedTuple):
 
 
 def _decompose(Z: Array) -> _Spectrum:
-    """Spectrum of centred rows ``(n, d)`` from the smaller of ``Z Z'`` and ``Z' Z``."""
+    """Spectrum of centered rows ``(n, d)`` from the smaller of ``Z Z'`` and ``Z' Z``."""
     n, d = Z.shape
     if n <= d:
         gram = Z @ Z.T
-        # Centring makes the ones an eigenvector of eigenvalue 0; raised above all others it comes last, to be dropped.
+        # Centering makes the ones an eigenvector of eigenvalue 0; raised above all others it comes last, to be dropped.
         gram += (2 * np.trace(gram) + 1) / n
         values, vectors = np.linalg.eigh(gram)
         return _Spectrum(vectors[:, :-1], values[:-1].clip(min=0), complete=True)
@@ -265,33 +268,41 @@ def _decompose(Z: Array) -> _Spectrum:
     return _Spectrum(Z @ axes[:, kept] / np.sqrt(values[kept]), values[kept], complete=False)
 
 
-def _loo_residuals(spectrum: _Spectrum, centred_mos: Array, alphas: Array) -> Array:
+def _loo_residuals(spectrum: _Spectrum, centered_mos: Array, alphas: Array) -> Array:
     """Exact leave-one-out residuals ``(len(alphas), n)``, the intercept refitted each time.
 
     Residual and ``1 - H_ii`` are both sums over the spectrum of ``alpha / (value + alpha)``, so their quotient keeps
     its digits where ``H_ii`` comes near 1.
     """
     U, values, complete = spectrum
-    n = len(centred_mos)
-    projected = U.T @ centred_mos
+    n = len(centered_mos)
+    projected = U.T @ centered_mos
     shrunk = alphas[:, None] / (values + alphas[:, None])
     residuals = (shrunk * projected) @ U.T
     freedom = shrunk @ (U**2).T
     if not complete:
-        residuals += centred_mos - U @ projected
+        residuals += centered_mos - U @ projected
         freedom += (1 - 1 / n - (U**2).sum(axis=1)).clip(min=0)
-    return residuals / freedom
+    result: Array = residuals / freedom
+    return result
 
 
 def _influence(spectrum: _Spectrum, Z: Array, alpha: float) -> Array:
     """``Zc (Zc' Zc + alpha I)^-1``, ``(n, d)``."""
     U, values, _ = spectrum
     if len(U) <= Z.shape[1]:
-        return (U / (values + alpha)) @ U.T @ Z
-    return U @ ((U / (values + alpha)[None]).T @ Z)
+        influence: Array = (U / (values + alpha)) @ U.T @ Z
+    else:
+        influence = U @ ((U / (values + alpha)[None]).T @ Z)
+    return influence
 
 
-def _checked_mos(y: ArrayLike | None, rows: int) -> Array:
+def checked_mos(y: ArrayLike | None, rows: int) -> Array:
+    """Labels ``(rows,)`` as float64, once they are known to be usable.
+
+    Raises:
+        LabelsError: too few, all equal, not finite or no numbers, or not one for each of ``rows`` images.
+    """
     if y is None:
         raise LabelsError("fit requires y to be passed, but the target y is None")
     mos = column_or_1d(y, warn=True)

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.stats import spearmanr
 
+from grepq_iqa import metrics
 from grepq_iqa.calibration.regressor import MOSRegressor
 from grepq_iqa.calibration.validation import (
     MIN_TO_VALIDATE,
@@ -19,9 +18,9 @@ from grepq_iqa.calibration.validation import (
     LearningCurve,
     cross_validate,
     learning_curve,
-    worst,
 )
 from grepq_iqa.data.labels import Labels
+from grepq_iqa.text import printable
 
 # Fits that all repeats together may cost, in labels: validation of a large table takes minutes, not hours.
 _LABELS_FITTED = 5000
@@ -120,7 +119,7 @@ class FitReport:
         lines += ["", "predicted worst while held out", "  line      given  predicted  image"]
         for i in self.worst:
             line, given, predicted = self.labels.lines[i], self.labels.mos[i], v.predicted[i]
-            lines.append(f"{line:6d} {given:10.4g} {predicted:10.4g}  {_printable(self.labels.paths[i])}")
+            lines.append(f"{line:6d} {given:10.4g} {predicted:10.4g}  {printable(self.labels.paths[i])}")
         return "\n".join(lines) + "\n"
 
 
@@ -143,20 +142,19 @@ def report_fit(
         scores: zero-shot scores ``(n,)``.
         confidence: of the intervals.
         worst_count: how many of the worst-predicted images to name.
-        seed: of the divisions into folds.
+        seed: of the splits into folds.
     """
     n = len(labels)
     direction = -1 if labels.lower_is_better else 1
-    spread = np.ptp(np.asarray(scores, dtype=np.float64)) > 0
-    agreement = float(spearmanr(scores, direction * labels.mos).statistic) if spread else float("nan")
+    zero_shot_srcc = metrics.srcc(scores, direction * labels.mos)
     validation = curve = None
     farthest = np.empty(0, dtype=np.intp)
     if n >= MIN_TO_VALIDATE:
         repeats = max(1, min(10, _LABELS_FITTED // n))
         validation = cross_validate(regressor, features, labels.mos, repeats=repeats, confidence=confidence, seed=seed)
         curve = learning_curve(regressor, features, labels.mos, repeats=(repeats + 1) // 2, seed=seed)
-        farthest = worst(labels.mos, validation.predicted, worst_count)
-    return FitReport(labels, regressor.alpha_, agreement, validation, curve, farthest)
+        farthest = metrics.largest(np.abs(labels.mos - validation.predicted), worst_count)
+    return FitReport(labels, regressor.alpha_, zero_shot_srcc, validation, curve, farthest)
 
 
 def _range(estimate: Estimate) -> str:
@@ -172,7 +170,3 @@ def _width(validation: CrossValidation) -> str:
 
 def _finite(value: float) -> float | None:
     return value if np.isfinite(value) else None
-
-
-def _printable(path: Path) -> str:
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in str(path))

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from safetensors import safe_open
-from safetensors.numpy import save_file
+from safetensors.numpy import save
 
 from grepq_iqa.errors import UsageError, WeightsError
+from grepq_iqa.files import replacing, write_atomically
 
 if TYPE_CHECKING:
     from grepq_iqa.calibration.regressor import MOSRegressor
@@ -23,31 +23,38 @@ CALIBRATION = "calibration.safetensors"
 def write_directory(
     directory: Path,
     files: Mapping[str, Path],
-    config: Mapping[str, Any],
     encoder_hash: str,
     regressor: MOSRegressor | None,
     max_side: int | None,
 ) -> Path:
-    """Copy a model's ``files`` into ``directory``, with config.json and the regressor as they are now.
+    """Copy a model's ``files`` into ``directory``, with the regressor as it is now.
+
+    Every file takes its place whole, and the regressor comes last: a full disk leaves a model that was there usable.
 
     Args:
+        directory: made if need be.
+        files: name in a model directory -> path.
+        encoder_hash: of the features that the regressor was fitted on.
+        regressor: None leaves calibration.safetensors out.
         max_side: to which the pictures were shrunk that the regressor was fitted on, None for not at all.
 
     Raises:
-        UsageError: ``directory`` is a file, or holds something that is not a model.
+        UsageError: ``directory`` is a file, holds something that is not a model, or cannot be written.
     """
     require_model_folder(directory)
-    directory.mkdir(parents=True, exist_ok=True)
-    for name, path in files.items():
-        if name not in {"config.json", CALIBRATION} and Path(path).resolve() != (directory / name).resolve():
-            shutil.copyfile(path, directory / name)
-    (directory / "config.json").write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    (directory / CALIBRATION).unlink(missing_ok=True)
-    if regressor is not None:
-        state = {key: np.ascontiguousarray(value) for key, value in regressor.state().items()}
-        save_file(
-            state, directory / CALIBRATION, metadata={"encoder_hash": encoder_hash, "max_side": str(max_side or 0)}
-        )
+    try:
+        for name, path in files.items():
+            if name != CALIBRATION and Path(path).resolve() != (directory / name).resolve():
+                with replacing(directory / name) as beside:
+                    shutil.copyfile(path, beside)
+        if regressor is None:
+            (directory / CALIBRATION).unlink(missing_ok=True)
+        else:
+            state = {key: np.ascontiguousarray(value) for key, value in regressor.state().items()}
+            notes = {"encoder_hash": encoder_hash, "max_side": str(max_side or 0)}
+            write_atomically(directory / CALIBRATION, save(state, metadata=notes))
+    except OSError as error:
+        raise UsageError(f"cannot write the model to {directory}: {error.strerror or error}") from error
     return directory
 
 
@@ -63,7 +70,7 @@ def require_model_folder(directory: Path) -> None:
         raise UsageError(f"{directory} holds other files and no model; give a new folder")
 
 
-def read_fitted(files: Mapping[str, Path], encoder_hash: str, name: str) -> tuple[MOSRegressor, int | None]:
+def read_calibration(files: Mapping[str, Path], encoder_hash: str, name: str) -> tuple[MOSRegressor, int | None]:
     """The regressor in ``files``, and the ``max_side`` of the pictures that it was fitted on (0: not shrunk).
 
     The latter is None in files of a version that did not note it.

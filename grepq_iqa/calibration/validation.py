@@ -19,9 +19,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.stats import rankdata
 from sklearn.base import clone
+from sklearn.model_selection import RepeatedKFold
 
+from grepq_iqa import metrics
 from grepq_iqa.calibration.regressor import MIN_LABELS, Array
 from grepq_iqa.errors import LabelsError, UsageError
 
@@ -108,17 +109,17 @@ def cross_validate(
         features: ``(n, d)``.
         mos: ``(n,)``.
         folds: parts that take turns in being held out; no more than n.
-        repeats: times that the division into parts is drawn anew.
+        repeats: times that the split into parts is drawn anew.
         confidence: of the intervals.
-        seed: of the divisions.
+        seed: of the splits.
 
     Raises:
         LabelsError: fewer than 6 labels, or one that is missing.
     """
     X, y = _checked(features, mos)
-    predicted, low, high, centre = (np.empty((repeats, len(y))) for _ in range(4))
+    predicted, low, high, center = (np.empty((repeats, len(y))) for _ in range(4))
     for repeat, (train, test) in _splits(len(y), folds, repeats, seed):
-        centre[repeat, test] = y[train].mean()
+        center[repeat, test] = y[train].mean()
         if np.ptp(y[train]) == 0:
             predicted[repeat, test], low[repeat, test], high[repeat, test] = y[train[0]], -np.inf, np.inf
             continue
@@ -126,9 +127,9 @@ def cross_validate(
         predicted[repeat, test] = fitted.predict(X[test])
         low[repeat, test], high[repeat, test] = fitted.predict_interval(X[test], confidence)
     return CrossValidation(
-        srcc=_estimate(_srcc, predicted - centre, y, seed),
-        plcc=_estimate(_plcc, predicted - centre, y, seed),
-        rmse=_estimate(_rmse, predicted, y, seed),
+        srcc=_estimate(_srcc, predicted - center, y, seed),
+        plcc=_estimate(_plcc, predicted - center, y, seed),
+        rmse=_estimate(metrics.rmse, predicted, y, seed),
         predicted=predicted.mean(axis=0),
         low=low.mean(axis=0),
         high=high.mean(axis=0),
@@ -183,7 +184,7 @@ def learning_curve(
             else:
                 fitted = clone(regressor).fit(X[some], y[some])
                 predicted[k, repeat, test] = fitted.predict(X[test]) - y[some].mean()
-    values = np.array([_srcc(rows, y) for rows in predicted])
+    values = np.array([[_srcc(row, y) for row in rows] for rows in predicted])
     return LearningCurve(
         labels=counts,
         srcc=values.mean(axis=1),
@@ -191,11 +192,6 @@ def learning_curve(
         high=np.percentile(values, 95, axis=1),
         gain_by_doubling=_gain_by_doubling(counts, values.mean(axis=1)),
     )
-
-
-def worst(mos: ArrayLike, predicted: ArrayLike, count: int = 10) -> NDArray[np.intp]:
-    """Indices of the ``count`` images whose held-out prediction is farthest from the label, the farthest first."""
-    return np.argsort(-np.abs(np.asarray(mos) - np.asarray(predicted)), kind="stable")[:count]
 
 
 def _checked(features: ArrayLike, mos: ArrayLike) -> tuple[Array, Array]:
@@ -213,38 +209,25 @@ def _splits(
     """``(repeat, (train, test))``, indices that rise."""
     if folds < 2 or repeats < 1:
         raise UsageError(f"at least 2 folds and 1 repeat are needed, got {folds} and {repeats}")
-    rng = np.random.default_rng(seed)
-    for repeat in range(repeats):
-        fold = rng.permutation(np.arange(n) % min(folds, n))
-        for k in range(min(folds, n)):
-            yield repeat, (np.flatnonzero(fold != k), np.flatnonzero(fold == k))
+    parts = min(folds, n)
+    splitter = RepeatedKFold(n_splits=parts, n_repeats=repeats, random_state=seed)
+    for number, split in enumerate(splitter.split(np.empty(n))):
+        yield number // parts, split
 
 
-def _estimate(statistic: Any, predicted: Array, y: Array, seed: int) -> Estimate:
-    """Mean of ``statistic`` over the rows of ``predicted (repeats, n)``; its range by resampling rows and columns."""
-    rng = np.random.default_rng(seed)
-    columns = rng.integers(len(y), size=(_BOOTSTRAP_DRAWS, len(y)))
-    rows = rng.integers(len(predicted), size=_BOOTSTRAP_DRAWS)
-    drawn = statistic(predicted[rows[:, None], columns], y[columns])
-    low, high = np.percentile(drawn, [5, 95])
-    return Estimate(float(statistic(predicted, y).mean()), float(low), float(high))
+def _estimate(metric: metrics.Metric, predicted: Array, y: Array, seed: int) -> Estimate:
+    """Mean of ``metric`` over the rows of ``predicted (repeats, n)``; its range by resampling images and repeats."""
+    value = float(np.mean([metric(row, y) for row in predicted]))
+    low, high = metrics.bootstrap(metric, predicted, y, resamples=_BOOTSTRAP_DRAWS, confidence=0.9, seed=seed)
+    return Estimate(value, low, high)
 
 
-def _plcc(predicted: Array, y: Array) -> Array:
-    """Row-wise Pearson correlation, ``(rows, n)`` to ``(rows,)``; 0 where either is constant."""
-    a = predicted - predicted.mean(axis=-1, keepdims=True)
-    b = y - y.mean(axis=-1, keepdims=True)
-    scale = np.sqrt((a**2).sum(axis=-1) * (b**2).sum(axis=-1))
-    return np.divide((a * b).sum(axis=-1), scale, out=np.zeros_like(scale), where=scale > 0)
+def _srcc(predicted: Array, y: Array) -> float:
+    return float(np.nan_to_num(metrics.srcc(predicted, y)))  # a constant prediction knows nothing: 0
 
 
-def _srcc(predicted: Array, y: Array) -> Array:
-    """Row-wise Spearman correlation, ties by mean rank."""
-    return _plcc(rankdata(predicted, axis=-1), rankdata(y, axis=-1))
-
-
-def _rmse(predicted: Array, y: Array) -> Array:
-    return np.sqrt(((predicted - y) ** 2).mean(axis=-1))
+def _plcc(predicted: Array, y: Array) -> float:
+    return float(np.nan_to_num(metrics.plcc(predicted, y)))
 
 
 def _gain_by_doubling(counts: NDArray[np.intp], srcc: Array) -> float:

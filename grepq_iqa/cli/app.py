@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from typing import Annotated, Any
 
@@ -14,9 +15,9 @@ from grepq_iqa.errors import GrepqError
 
 COMMANDS = {
     "score": ("grepq_iqa.cli.score:score", "Score images; higher is better."),
-    "fit": ("grepq_iqa.cli.fit:fit", "Learn your own scale from a table of labelled images."),
+    "fit": ("grepq_iqa.cli.fit:fit", "Learn your own scale from a table of labeled images."),
     "predict": ("grepq_iqa.cli.predict:predict", "Predict MOS with intervals by a fitted model."),
-    "select": ("grepq_iqa.cli.select:select", "Choose the images most worth labelling."),
+    "select": ("grepq_iqa.cli.select:select", "Choose the images most worth labeling."),
     "weights": ("grepq_iqa.cli.weights:app", "List, download, verify and import models."),
     "benchmark": ("grepq_iqa.cli.benchmark:app", "Measure on the field's public data sets."),
 }
@@ -26,9 +27,11 @@ class LazyGroup(TyperGroup):
     """Imports a command's module only when the command is used; listing needs no more than the table above."""
 
     def list_commands(self, ctx: Any) -> list[str]:
+        """Names, in the order of the table."""
         return list(COMMANDS)
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """The command of a name, None where there is none."""
         if cmd_name not in COMMANDS:
             return None
         target, help_text = COMMANDS[cmd_name]
@@ -87,6 +90,7 @@ def run() -> None:
         app()
     except GrepqError as error:
         typer.echo(f"grepq: {error}", err=True)
+        _forget_stdout()
         sys.exit(2)
     except (KeyboardInterrupt, SystemExit) as stop:
         if isinstance(stop, SystemExit) and stop.code != INTERRUPTED:  # typer turns an interrupt into this
@@ -96,6 +100,18 @@ def run() -> None:
     except BrokenPipeError:  # `grepq score ... | head`
         sys.stderr.close()
         sys.exit(0)
+    except OSError as error:  # whatever the disk refused: a full one, a folder that may not be looked into
+        typer.echo(f"grepq: {error.filename or 'output'}: {error.strerror or error}", err=True)
+        _forget_stdout()
+        sys.exit(2)
+
+
+def _forget_stdout() -> None:
+    """What could not be written to a full disk must not be tried again, and complained of, when the program ends."""
+    try:
+        sys.stdout.flush()
+    except (OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _only_listing() -> bool:

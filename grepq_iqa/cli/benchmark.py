@@ -10,7 +10,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperCommand
 
-from grepq_iqa.cli.options import Device, MaxSide, ModelName
+from grepq_iqa.cli.caching import NoCache
+from grepq_iqa.cli.destinations import require_writable
+from grepq_iqa.cli.options import Device, Dtype, LowerIsBetter, MaxSide, ModelName, Overwrite, Threads, set_threads
+from grepq_iqa.cli.output import Format
+from grepq_iqa.cli.progress import Bars
 from grepq_iqa.errors import UsageError
 
 if TYPE_CHECKING:
@@ -23,12 +27,13 @@ class SeveralValues(TyperCommand):
     """Lets ``--labels 50 100 200`` stand for ``--labels 50 --labels 100 --labels 200``; likewise ``--against``."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Arguments, once the options are repeated."""
         return super().parse_args(ctx, expand_several(args))
 
 
 def expand_several(args: list[str]) -> list[str]:
-    """Repeat the option before each further value that can only be one of its own: a number, or a rival's name."""
-    from grepq_iqa.benchmark.baselines import RIVALS
+    """Repeat the option before each further value that can only be its own: a number, or a baseline's name."""
+    from grepq_iqa.benchmark.baselines import BASELINES
 
     expanded: list[str] = []
     option, taken = "", 0
@@ -36,7 +41,7 @@ def expand_several(args: list[str]) -> list[str]:
         if argument.startswith("-"):
             option, taken = argument, 0
         elif option in _SEVERAL:
-            own = argument.isdecimal() if option == "--labels" else argument in RIVALS
+            own = argument.isdecimal() if option == "--labels" else argument in BASELINES
             if taken and own:
                 expanded.append(option)
             elif taken:
@@ -46,13 +51,6 @@ def expand_several(args: list[str]) -> list[str]:
             option = ""
         expanded.append(argument)
     return expanded
-
-
-class Format(str, Enum):
-    """What goes to stdout."""
-
-    table = "table"
-    json = "json"
 
 
 class Splits(str, Enum):
@@ -86,21 +84,26 @@ def benchmark(
     worst: Annotated[Path | None, typer.Option(help="Write a contact sheet of the worst disagreements as PNG.")] = None,
     format: Annotated[Format, typer.Option(help="What goes to stdout.")] = Format.table,
     csv: Annotated[str | None, typer.Option(help="With NAME csv: the table, relative to --root.")] = None,
-    lower_is_better: Annotated[
-        bool, typer.Option("--lower-is-better", help="With NAME csv: the scores measure distortion.")
-    ] = False,
+    lower_is_better: LowerIsBetter = None,
     limit: Annotated[
         int | None, typer.Option(min=5, help="Only this many images, drawn at random: a quick try.")
     ] = None,
     max_side: MaxSide = None,
     device: Device = "auto",
+    dtype: Dtype = "auto",
+    threads: Threads = 0,
+    overwrite: Overwrite = False,
     bootstrap: Annotated[int, typer.Option(min=0, help="Resamples behind the 95 % intervals; 0: none.")] = 1000,
     seed: Annotated[int, typer.Option(help="First seed of splits, draws and bootstrap.")] = 0,
-    cache_dir: Annotated[
+    cache: Annotated[
         Path | None,
-        typer.Option(help="Where results of single images are kept, so that a run can be resumed.", show_default=False),
+        typer.Option(
+            "--cache",
+            "--cache-dir",
+            help="Keeps results of single images, so that a run can be resumed. [default: in your cache folder]",
+        ),
     ] = None,
-    no_cache: Annotated[bool, typer.Option("--no-cache", help="Keep nothing, take nothing that was kept.")] = False,
+    no_cache: NoCache = False,
 ) -> None:
     """Measure agreement with human scores on one of the field's data sets.
 
@@ -115,25 +118,41 @@ def benchmark(
 
       grepq benchmark csv --root photos --against brisque niqe --plot scatter.png --worst worst.png
     """
+    if format not in (Format.table, Format.json):
+        raise UsageError(f"--format takes table or json here, not {format.value}")
     if name == "list":
-        _print_catalogue(format)
+        _print_registry(format)
         return
     if root is None:
         raise UsageError("--root is missing: the folder to which the data set was unpacked")
     from grepq_iqa.benchmark import run
-    from grepq_iqa.benchmark.baselines import load_rival
-    from grepq_iqa.benchmark.datasets.registry import find
+    from grepq_iqa.benchmark.baselines import load_baseline
+    from grepq_iqa.benchmark.datasets.registry import find_dataset
     from grepq_iqa.feature_cache import default_directory
 
-    entry = find(name)
+    entry = find_dataset(name)
     options: dict[str, Any] = {"labels": csv, "lower_is_better": lower_is_better} if entry.name == "csv" else {}
-    if entry.name != "csv" and (csv is not None or lower_is_better):
+    if entry.name != "csv" and (csv is not None or lower_is_better is not None):
         raise UsageError("--csv and --lower-is-better belong to NAME csv")
+    for suffixes, written in (({".json"}, output), ({".png"}, plot), ({".png"}, worst)):
+        if written is None:
+            continue
+        if written.suffix.lower() not in suffixes:
+            raise UsageError(f"{written}: a file that ends in {' or '.join(suffixes)} is written there")
+        require_writable(written, overwrite=overwrite)
+    if plot is not None:
+        from grepq_iqa.calibration.plot import require_plot
+
+        require_plot(plot)
+    set_threads(threads)
     counts = _counts(labels)
     methods = list(dict.fromkeys(_split(against)))
     for method in methods:
-        load_rival(method)
+        load_baseline(method)
     images = entry.reader(root, **options)
+    for written in (output, plot, worst):
+        if written is not None:
+            require_writable(written, overwrite=overwrite, inputs=images.paths)
     if limit is not None and limit < len(images):
         import numpy as np
 
@@ -141,19 +160,19 @@ def benchmark(
 
     from grepq_iqa import GRepQ
 
-    scorer = GRepQ.from_pretrained(model, device=device, max_side=max_side)
-    with _Bars() as progress:
+    scorer = GRepQ.from_pretrained(model, device=device, dtype=dtype, max_side=max_side)
+    with Bars() as bars:
         result = run(
             images,
             scorer,
             label_counts=counts,
             splits=splits,
             protocol=protocol.value,
-            rivals=methods,
-            cache_dir=None if no_cache else cache_dir or default_directory(),
+            baselines=methods,
+            cache_dir=None if no_cache else cache or default_directory(),
             resamples=bootstrap,
             seed=seed,
-            progress=progress,
+            progress=bars.show,
         )
     _report(result, output=output, plot=plot, worst=worst, format=format)
     if result.failed:
@@ -168,16 +187,19 @@ def _report(
     from rich.console import Console
 
     from grepq_iqa.benchmark import report
-    from grepq_iqa.benchmark.run import iter_failures
+    from grepq_iqa.benchmark.result import iter_failures
 
     for line in (*iter_failures(result), *result.notes):
         typer.echo(line, err=True)
-    if output:
-        report.write_json(result, output)
-    if plot:
-        report.write_scatter(result, plot)
-    if worst:
-        report.write_contact_sheet(result, worst)
+    try:
+        if output:
+            report.write_json(result, output)
+        if plot:
+            report.write_scatter(result, plot)
+        if worst:
+            report.write_contact_sheet(result, worst)
+    except OSError as error:  # the disk filled up meanwhile; what was measured is shown all the same
+        typer.echo(f"grepq: cannot write {error.filename or 'a file'}: {error.strerror or error}", err=True)
     if format is Format.json:
         typer.echo(json.dumps(result.to_json(), allow_nan=False))
         return
@@ -186,47 +208,22 @@ def _report(
         console.print(table)
 
 
-def _print_catalogue(format: Format) -> None:
+def _print_registry(format: Format) -> None:
     import dataclasses
     import json
 
-    from grepq_iqa.benchmark.datasets.registry import CATALOGUE
+    from grepq_iqa.benchmark.datasets.registry import REGISTRY
 
     if format is Format.json:
-        entries = [dataclasses.asdict(entry) for entry in CATALOGUE.values()]
+        entries = [dataclasses.asdict(entry) for entry in REGISTRY.values()]
         typer.echo(json.dumps([{k: v for k, v in entry.items() if k != "reader"} for entry in entries], indent=1))
         return
-    for entry in CATALOGUE.values():
+    for entry in REGISTRY.values():
         count = f", {entry.images:,} images" if entry.images else ""
         typer.echo(f"{entry.name}: {entry.title} ({entry.kind}{count}{', official split' if entry.split else ''})")
-        for label in ("url", "size", "licence", "citation", "layout"):
+        for label in ("url", "size", "license", "citation", "layout"):
             if text := getattr(entry, label):
                 typer.echo(f"    {label + ':':10}{text}")
-
-
-class _Bars:
-    """A bar on stderr, and only where that is a terminal."""
-
-    def __enter__(self) -> Any:
-        if not sys.stderr.isatty():
-            return None
-        from rich.console import Console
-        from rich.progress import Progress
-
-        self._bars = Progress(console=Console(stderr=True))
-        self._bars.start()
-        tasks: dict[str, Any] = {}
-
-        def advance(method: str, done: int, total: int) -> None:
-            if method not in tasks:
-                tasks[method] = self._bars.add_task(method, total=total)
-            self._bars.update(tasks[method], completed=done)
-
-        return advance
-
-    def __exit__(self, *_: object) -> None:
-        if hasattr(self, "_bars"):
-            self._bars.stop()
 
 
 def _counts(labels: list[str] | None) -> tuple[int, ...]:

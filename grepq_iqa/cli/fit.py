@@ -1,4 +1,4 @@
-"""``grepq fit``: learn a scale from labelled images, and say how well."""
+"""``grepq fit``: learn a scale from labeled images, and say how well."""
 
 from __future__ import annotations
 
@@ -9,11 +9,23 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from grepq_iqa.cli.caching import CacheFolder, NoCache, open_cache
-from grepq_iqa.cli.options import Device, Dtype, ModelName
+from grepq_iqa.cli.destinations import require_writable
+from grepq_iqa.cli.options import (
+    Device,
+    Dtype,
+    Encoding,
+    LowerIsBetter,
+    MaxSide,
+    ModelName,
+    Overwrite,
+    Threads,
+    set_threads,
+)
 from grepq_iqa.cli.progress import track
 from grepq_iqa.errors import LabelsError
 
 if TYPE_CHECKING:
+    import numpy as np
     from numpy.typing import NDArray
 
     from grepq_iqa.data.labels import Labels
@@ -34,9 +46,8 @@ def fit(
     images: Annotated[
         Path | None, typer.Option(help="Folder that relative paths start from. [default: that of the table]")
     ] = None,
-    lower_is_better: Annotated[
-        bool, typer.Option("--lower-is-better", help="Scores measure damage, as DMOS does; predictions will too.")
-    ] = False,
+    lower_is_better: LowerIsBetter = None,
+    encoding: Encoding = None,
     skip_bad_rows: Annotated[
         bool, typer.Option("--skip-bad-rows", help="Leave out rows without a usable image or score.")
     ] = False,
@@ -47,11 +58,14 @@ def fit(
     ] = None,
     confidence: Annotated[float, typer.Option(min=0.5, max=0.999, help="Of the intervals in the report.")] = 0.9,
     as_json: Annotated[bool, typer.Option("--json", help="Report as one JSON object.")] = False,
-    seed: Annotated[int, typer.Option(min=0, help="Of the divisions for cross-validation.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Of the splits for cross-validation.")] = 0,
+    overwrite: Overwrite = False,
     device: Device = "auto",
     dtype: Dtype = "auto",
+    max_side: MaxSide = None,
+    threads: Threads = 0,
 ) -> None:
-    """Learn your own scale from a table of labelled images; fifty are a good start.
+    """Learn your own scale from a table of labeled images; fifty are a good start.
 
     Paths in the table are relative to it. Reported: cross-validated SRCC, PLCC and RMSE, what more labels would bring,
     and the images predicted worst, which are worth a second look at their labels.
@@ -68,6 +82,12 @@ def fit(
     from grepq_iqa.data.labels import read_labels
 
     require_model_folder(output)
+    if plot is not None:
+        from grepq_iqa.calibration.plot import require_plot
+
+        require_plot(plot)
+        require_writable(plot, overwrite=overwrite, inputs=[csv])
+    set_threads(threads)
     labels = read_labels(
         csv,
         image_column=image_column,
@@ -75,67 +95,63 @@ def fit(
         images=images,
         lower_is_better=lower_is_better,
         skip_bad_rows=skip_bad_rows,
+        encoding=encoding,
     )
     _say_skipped(labels.skipped)
     if plot is not None:
-        from grepq_iqa.calibration.plot import plot_fit, require_matplotlib
+        require_writable(plot, overwrite=overwrite, inputs=labels.paths)
 
-        require_matplotlib()
-
+    from grepq_iqa.calibration.regressor import checked_mos
     from grepq_iqa.calibration.report import report_fit
     from grepq_iqa.model import GRepQ
 
-    grepq = GRepQ.from_pretrained(model, device=device, dtype=dtype)
-    labels, features, scores = _analyse(grepq, labels, open_cache(grepq, cache, no_cache), csv, skip_bad_rows)
-    grepq.fit(features, labels.mos)
+    checked_mos(labels.mos, len(labels))  # before minutes of features
+
+    grepq = GRepQ.from_pretrained(model, device=device, dtype=dtype, max_side=max_side)
+    labels, features, scores = _features_of(grepq, labels, open_cache(grepq, cache, no_cache), csv, skip_bad_rows)
+    grepq.fit(features=features, mos=labels.mos)
     grepq.save_pretrained(output)
 
     report = report_fit(grepq.regressor_, features, labels, scores, confidence=confidence, seed=seed)
     typer.echo(json.dumps(report.as_dict(), indent=2) if as_json else report.as_text(), nl=as_json)
     if report.opposed:
         typer.echo(
-            f"grepq: images that look good have {'high' if lower_is_better else 'low'} scores here; if that is what "
-            f"they mean, fit again {'without' if lower_is_better else 'with'} --lower-is-better",
+            f"grepq: images that look good have {'high' if labels.lower_is_better else 'low'} scores here; if that is "
+            f"what they mean, fit again with --{'higher' if labels.lower_is_better else 'lower'}-is-better",
             err=True,
         )
     if plot is not None and report.validation is not None:
+        from grepq_iqa.calibration.plot import plot_fit
+
         plot_fit(plot, labels.mos, report.validation, report.curve, mos_name=labels.mos_column)
     typer.echo(f"fitted model: {output}", err=True)
 
 
-def _analyse(
+def _features_of(
     model: GRepQ, labels: Labels, cache: FeatureCache | None, table: Path, skip_bad_rows: bool
-) -> tuple[Labels, NDArray, list[float]]:
+) -> tuple[Labels, NDArray[np.float32], list[float]]:
     """The labels that can be used, with their images' features ``(n, d)`` and zero-shot scores."""
     import dataclasses
 
-    import numpy as np
+    from grepq_iqa.batch import collect, score_paths
 
-    from grepq_iqa.feature_cache import stream_cached
-
-    rows, scores, kept, problems = [], [], [], []
-    results = track(stream_cached(model, labels.paths, cache), "features", total=len(labels))
-    for i, result in enumerate(results):
-        if result.score is None or result.features is None:
-            problems.append(f"line {labels.lines[i]}: {labels.paths[i]}: {result.error}")
-        else:
-            rows.append(result.features)
-            scores.append(result.score.value)
-            kept.append(i)
+    results = score_paths(model, labels.paths, features=True, cache=cache)
+    found = collect(track(results, "features", total=len(labels)))
+    problems = [f"line {labels.lines[i]}: {labels.paths[i]}: {error}" for i, error in found.failures]
     if problems and not skip_bad_rows:
         message = f"{table}: {len(problems)} of {len(labels)} images cannot be used"
         raise LabelsError(message, str(table), tuple(problems))
     _say_skipped(problems)
-    if not kept:
+    if not found.indices:
         raise LabelsError(f"{table}: no image can be used", str(table), tuple(problems))
     usable = dataclasses.replace(
         labels,
-        paths=tuple(labels.paths[i] for i in kept),
-        mos=labels.mos[kept],
-        lines=tuple(labels.lines[i] for i in kept),
+        paths=tuple(labels.paths[i] for i in found.indices),
+        mos=labels.mos[list(found.indices)],
+        lines=tuple(labels.lines[i] for i in found.indices),
         skipped=(*labels.skipped, *problems),
     )
-    return usable, np.stack(rows), scores
+    return usable, found.features, [score.score for score in found.scores]
 
 
 def _say_skipped(problems: list[str] | tuple[str, ...]) -> None:

@@ -12,7 +12,7 @@ from grepq_iqa.cli.output import Format
 Paths = Annotated[
     list[str],
     typer.Argument(
-        help="Image files, folders (searched below), patterns, or - for a list on stdin.", show_default=False
+        help="Image files, folders (searched below), patterns, tables, or - for a list on stdin.", show_default=False
     ),
 ]
 ModelName = Annotated[
@@ -27,10 +27,40 @@ OutputFormat = Annotated[
     Format | None,
     typer.Option("--format", "-f", help="How to write rows. [default: table on a terminal, csv in a pipe]"),
 ]
-Output = Annotated[Path | None, typer.Option("--output", "-o", help="Write rows to this file instead of stdout.")]
+Output = Annotated[
+    Path | None,
+    typer.Option(
+        "--output", "-o", help="Write rows to this .csv, .tsv, .jsonl or .json file instead of stdout, as they come."
+    ),
+]
+Resume = Annotated[bool, typer.Option("--resume", help="Keep the rows in --output and skip their images.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace files that exist, whoever wrote them.")]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
 Dtype = Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")]
 MaxSide = Annotated[
     int | None,
     typer.Option(min=0, help="Shrink longer images to this many pixels; 0 never shrinks. [default: the model's own]"),
 ]
+Threads = Annotated[
+    int,
+    typer.Option(min=0, help="Processor threads; 1 where several such programs run at once. [default: all cores]"),
+]
+Encoding = Annotated[
+    str | None, typer.Option(help="Of the table, such as gbk or shift_jis. [default: found out]", show_default=False)
+]
+LowerIsBetter = Annotated[
+    bool | None,
+    typer.Option(
+        "--lower-is-better/--higher-is-better",
+        help="Whether scores measure distortion, as DMOS does. [default: lower for a column named dmos]",
+        show_default=False,
+    ),
+]
+
+
+def set_threads(threads: int) -> None:
+    """Keep torch to so many threads; 0 leaves its own choice."""
+    if threads:
+        import torch
+
+        torch.set_num_threads(threads)

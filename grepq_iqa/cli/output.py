@@ -1,4 +1,4 @@
-"""Rows of results, as a table for people or as CSV and JSON lines for programs, each written as soon as it is known."""
+"""Rows of results, as a table for people or as CSV, TSV and JSON for programs, each written as soon as it is known."""
 
 from __future__ import annotations
 
@@ -6,67 +6,107 @@ import csv
 import json
 import shutil
 import sys
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from enum import Enum
 from pathlib import Path
 from typing import IO, Any
 
 from grepq_iqa.errors import UsageError
+from grepq_iqa.text import printable
 
 
 class Format(str, Enum):
-    """How rows are written."""
+    """How results are written."""
 
     table = "table"
     csv = "csv"
+    tsv = "tsv"
     jsonl = "jsonl"
+    json = "json"
+
+
+SUFFIXES = {
+    ".csv": Format.csv,
+    ".tsv": Format.tsv,
+    ".jsonl": Format.jsonl,
+    ".ndjson": Format.jsonl,
+    ".json": Format.json,
+}
+"""Endings of files of rows, in lower case, and what they mean."""
+
+_PLAIN_SUFFIXES = {"", ".txt", ".log"}  # that promise nothing
 
 
 def choose_format(format: Format | None, output: Path | None) -> Format:
-    """As asked for; else by the ending of ``output``; else a table on a terminal and CSV in a pipe."""
-    if format is not None:
-        return format
-    if output is not None:
-        return Format.jsonl if output.suffix in {".jsonl", ".ndjson"} else Format.csv
-    return Format.table if sys.stdout.isatty() else Format.csv
+    """As asked for; else by the ending of ``output``; else a table on a terminal and CSV in a pipe.
+
+    Raises:
+        UsageError: the ending is an image's, which was probably meant to be read, or tells of another kind of file.
+    """
+    if output is None:
+        return format or (Format.table if sys.stdout.isatty() else Format.csv)
+    from grepq_iqa.data.images import EXTENSIONS
+
+    suffix = output.suffix.lower()
+    if suffix in EXTENSIONS:
+        raise UsageError(f"{output} has the name of an image, and rows were to be written to it; name a .csv file")
+    known = SUFFIXES.get(suffix)
+    if format is None and known is None:
+        raise UsageError(f"{output}: rows are written to {', '.join(SUFFIXES)}; give one of these endings, or --format")
+    if known is None and suffix not in _PLAIN_SUFFIXES:
+        raise UsageError(f"{output}: rows cannot be written as {suffix}; use {', '.join(SUFFIXES)}")
+    return format or known or Format.csv
 
 
 class RowWriter:
     """Writes rows with the given fields to a text stream and flushes each, so that an interrupt loses none.
 
     Args:
-        header: False leaves out the header line, for a file that is continued.
+        format: how.
+        stream: where to.
+        fields: names of the columns, in order.
+        rows: how many stand there already, for a file that is continued; None begins a new one.
     """
 
-    def __init__(self, format: Format, stream: IO[str], fields: Sequence[str], *, header: bool = True) -> None:
+    def __init__(self, format: Format, stream: IO[str], fields: Sequence[str], *, rows: int | None = None) -> None:
         self._format, self._stream, self._fields = format, stream, list(fields)
-        self._csv = csv.writer(stream, lineterminator="\n")
-        if format is Format.csv and header:
+        self._csv = csv.writer(stream, lineterminator="\n", delimiter="\t" if format is Format.tsv else ",")
+        self._rows = rows or 0
+        if rows is not None:
+            return
+        if format in (Format.csv, Format.tsv):
             self._csv.writerow(self._fields)
-        elif format is Format.table and header:
+        elif format is Format.json:
+            self._stream.write("[\n")
+        elif format is Format.table:
             self._stream.write(self._table_line({field: field.replace("_", " ") for field in fields}))
 
     def write(self, row: Mapping[str, Any]) -> None:
         """One row; missing fields are empty, lists are joined by "; " outside JSON."""
         values = {field: _rounded(row.get(field)) for field in self._fields}
-        if self._format is Format.jsonl:
-            self._stream.write(json.dumps(values, ensure_ascii=False) + "\n")
-        elif self._format is Format.csv:
-            self._csv.writerow([_as_text(value) for value in values.values()])
-        else:
+        if self._format in (Format.jsonl, Format.json):
+            # In a JSON array, too, every row has a line of its own, so that a cut file can be gone on with.
+            between = ",\n" if self._format is Format.json and self._rows else ""
+            end = "\n" if self._format is Format.jsonl else ""
+            self._stream.write(between + json.dumps(values, ensure_ascii=False) + end)
+        elif self._format is Format.table:
             self._stream.write(self._table_line(values))
+        else:
+            self._csv.writerow([_as_text(value) for value in values.values()])
+        self._rows += 1
         self._stream.flush()
 
-    def close(self) -> None:
-        """Flush; the stream belongs to the caller."""
+    def finish(self) -> None:
+        """End the document; the stream belongs to the caller."""
+        if self._format is Format.json:
+            self._stream.write("\n]\n")
         self._stream.flush()
 
     def _table_line(self, values: Mapping[str, Any]) -> str:
         """Fixed columns, because rows appear before their successors are known; words go last and are not cut."""
         numbers = [f for f in self._fields if f not in {"path", "warnings", "error"}]
         room = max(24, min(60, shutil.get_terminal_size().columns - 12 * len(numbers) - 2))
-        path = _printable(_as_text(values.get("path")))
+        path = printable(_as_text(values.get("path")))
         path = path if len(path) <= room else "…" + path[1 - room :]
         cells = [path.ljust(room)]
         for field in numbers:
@@ -75,29 +115,15 @@ class RowWriter:
             if field == "percentile" and isinstance(value, float):
                 shown = f"{value:.0f}"
             cells.append(shown.rjust(11))
-        words = [_printable(_as_text(values.get(f))) for f in ("warnings", "error") if f in self._fields]
+        words = [printable(_as_text(values.get(f))) for f in ("warnings", "error") if f in self._fields]
         return (" ".join(cells) + "  " + "  ".join(word for word in words if word)).rstrip() + "\n"
 
 
-@contextmanager
-def open_output(output: Path | None, *, append: bool = False) -> Iterator[IO[str]]:
-    """``output`` as a UTF-8 text stream, stdout where it is None.
-
-    Raises:
-        UsageError: the file cannot be written.
-    """
-    if output is None:
-        if hasattr(sys.stdout, "reconfigure"):
-            sys.stdout.reconfigure(errors="surrogateescape")
-        yield sys.stdout
-        return
-    try:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        stream = output.open("a" if append else "w", encoding="utf-8", errors="surrogateescape", newline="")
-    except OSError as error:
-        raise UsageError(f"cannot write {output}: {error.strerror or error}") from error
-    with stream:
-        yield stream
+def stdout_for_names() -> IO[str]:
+    """Stdout, able to write every file's name, be it no proper text."""
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(errors="surrogateescape")
+    return sys.stdout
 
 
 def _rounded(value: Any) -> Any:
@@ -113,8 +139,3 @@ def _as_text(value: Any) -> str:
     if isinstance(value, list):
         return "; ".join(map(str, value))
     return str(value)
-
-
-def _printable(text: str) -> str:
-    """Line breaks and control characters in a file's name must not break a table."""
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)

@@ -3,16 +3,28 @@
 from __future__ import annotations
 
 import math
-from typing import Annotated
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from grepq_iqa.cli.options import Device, Dtype, Output, OutputFormat, Paths
-from grepq_iqa.cli.output import RowWriter, choose_format, open_output
-from grepq_iqa.cli.progress import track
-from grepq_iqa.errors import NotFittedError, UsageError
+from grepq_iqa.cli.options import (
+    Device,
+    Dtype,
+    MaxSide,
+    Output,
+    OutputFormat,
+    Overwrite,
+    Paths,
+    Resume,
+    Threads,
+    set_threads,
+)
+from grepq_iqa.cli.streaming import require_output, run_settings, write_rows
+from grepq_iqa.errors import NotFittedError
 
-FIELDS = ("path", "mos", "low", "high", "warnings", "error")
+if TYPE_CHECKING:
+    from grepq_iqa.batch import Result
 
 
 def predict(
@@ -25,8 +37,12 @@ def predict(
     ] = 0.9,
     format: OutputFormat = None,
     output: Output = None,
+    resume: Resume = False,
+    overwrite: Overwrite = False,
     device: Device = "auto",
     dtype: Dtype = "auto",
+    max_side: MaxSide = None,
+    threads: Threads = 0,
 ) -> None:
     """Predict scores on your own scale, each with the interval that its true value lies in.
 
@@ -41,38 +57,41 @@ def predict(
 
       find . -name '*.jpg' | grepq predict - --model my-model --format jsonl
     """
-    chosen = choose_format(format, output)
+    chosen = require_output(paths, output, format, resume=resume, overwrite=overwrite)
+    set_threads(threads)
+
+    import hashlib
 
     import numpy as np
 
-    from grepq_iqa.batch import expand, stream
     from grepq_iqa.model import GRepQ
 
-    grepq = GRepQ.from_pretrained(model, device=device, dtype=dtype)
+    grepq = GRepQ.from_pretrained(model, device=device, dtype=dtype, max_side=max_side)
     if not hasattr(grepq, "regressor_"):
         raise NotFittedError(
             f"model {model!r} has seen no labels; fit one with: grepq fit --csv labels.csv -o my-model"
         )
-    failed = seen = 0
-    with open_output(output) as out:
-        writer = RowWriter(chosen, out, FIELDS)
-        for result in track(stream(grepq, expand(paths), features=True), "predicting"):
-            seen += 1
-            row: dict[str, object] = {"path": result.path, "warnings": [], "error": result.error}
-            if result.score is None or result.features is None:
-                failed += 1
-            else:
-                prediction = grepq.predict(result.features[None], confidence)
-                mos, low, high = (np.ravel(v)[0].item() for v in (prediction.mos, prediction.low, prediction.high))
-                notes = list(result.score.warnings)
-                if not math.isfinite(high - low):
-                    notes.append(f"too few labels for a {confidence:.0%} interval")
-                    low, high = None, None  # type: ignore[assignment]
-                row |= {"mos": mos, "low": low, "high": high, "warnings": notes}
-            writer.write(row)
-        writer.close()
-    if not seen:
-        raise UsageError("no images found; folders are searched for the usual image endings")
-    if failed:
-        typer.echo(f"grepq: {failed} of {seen} images could not be predicted; see the error column", err=True)
-        raise typer.Exit(1)
+
+    def row(result: Result) -> Mapping[str, Any]:
+        if result.score is None or result.features is None:
+            return {}
+        prediction = grepq.predict(features=result.features[None], confidence=confidence)
+        mos, low, high = (np.ravel(v)[0].item() for v in (prediction.mos, prediction.low, prediction.high))
+        notes = list(result.score.warnings)
+        if not math.isfinite(high - low):
+            notes.append(f"too few labels for a {confidence:.0%} interval")
+            low, high = None, None
+        return {"mos": mos, "low": low, "high": high, "warnings": notes}
+
+    fit = hashlib.sha256(grepq.regressor_.coef_.tobytes()).hexdigest()
+    write_rows(
+        "predict",
+        grepq,
+        paths,
+        row,
+        output=output,
+        format=chosen,
+        settings=run_settings(grepq, confidence=confidence, fit=fit),
+        resume=resume,
+        features=True,
+    )

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+import io
 import os
+from collections import Counter
 from enum import Enum
 from pathlib import Path
 from typing import Annotated
@@ -11,10 +13,13 @@ from typing import Annotated
 import typer
 
 from grepq_iqa.cli.caching import CacheFolder, NoCache, open_cache
-from grepq_iqa.cli.options import Device, Dtype, ModelName, Paths
-from grepq_iqa.cli.output import open_output
+from grepq_iqa.cli.destinations import require_writable
+from grepq_iqa.cli.options import Device, Dtype, ModelName, Overwrite, Paths, Threads, set_threads
+from grepq_iqa.cli.output import stdout_for_names
 from grepq_iqa.cli.progress import track
+from grepq_iqa.cli.streaming import say_skipped
 from grepq_iqa.errors import UsageError
+from grepq_iqa.files import same_file_key, write_atomically
 
 
 class SelectionMethod(str, Enum):
@@ -22,6 +27,7 @@ class SelectionMethod(str, Enum):
 
     i_optimal = "i-optimal"
     d_optimal = "d-optimal"
+    k_center = "k-center"
     k_centre = "k-centre"
     random = "random"
 
@@ -36,8 +42,11 @@ def select(
         Path | None, typer.Option("--html", help="Also write a page with thumbnails and fields to rate them in.")
     ] = None,
     scale: Annotated[tuple[float, float], typer.Option(help="Worst and best rating that the page takes.")] = (1, 5),
-    labelled: Annotated[
-        Path | None, typer.Option(help="Table of images with labels already: choose what adds most to them.")
+    labeled: Annotated[
+        Path | None,
+        typer.Option(
+            "--labeled", "--labelled", help="Table of images with labels already: choose what adds most to them."
+        ),
     ] = None,
     method: Annotated[
         SelectionMethod, typer.Option(help="The default is the one that measures best; see docs of selection.")
@@ -45,12 +54,13 @@ def select(
     model: ModelName = None,
     cache: CacheFolder = None,
     no_cache: NoCache = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace files that exist.")] = False,
+    overwrite: Overwrite = False,
     seed: Annotated[int, typer.Option(min=0, help="Of what is drawn at random.")] = 0,
     device: Device = "auto",
     dtype: Dtype = "auto",
+    threads: Threads = 0,
 ) -> None:
-    """Choose the images most worth labelling, most useful first.
+    """Choose the images most worth labeling, most useful first.
 
     The table has the columns path and mos; fill in mos and hand it to `grepq fit`. It may be cut short anywhere. Exit
     status: 0 all well, 1 some images could not be read and were passed over, 2 wrong usage or no model.
@@ -61,43 +71,51 @@ def select(
 
       grepq select photos/ -n 50 -o to-label.csv --html to-label.html
 
-      grepq select photos/ -n 20 -o next.csv --labelled labels.csv
+      grepq select photos/ -n 20 -o next.csv --labeled labels.csv
     """
+    if output is not None and output.suffix.lower() not in {".csv", ".tsv"}:
+        raise UsageError(f"{output}: the table to fill in is a .csv or .tsv file")
+    if page is not None and page.suffix.lower() not in {".html", ".htm"}:
+        raise UsageError(f"{page}: the page is an .html file")
+    given = [path for path in paths if path != "-"] + ([os.fspath(labeled)] if labeled else [])
     for written in (output, page):
-        if written is not None and written.exists() and not overwrite:
-            raise UsageError(f"{written} exists, maybe with ratings in it; give another name or --overwrite")
-    known = _labelled(labelled)
+        if written is not None:
+            require_writable(written, overwrite=overwrite, inputs=given)
+    set_threads(threads)
+    known = _labeled(labeled)
 
     import numpy as np
 
-    from grepq_iqa.batch import expand
-    from grepq_iqa.feature_cache import stream_cached
+    from grepq_iqa.batch import collect, score_paths
+    from grepq_iqa.data.image_paths import iter_image_paths
     from grepq_iqa.labeling import selection
     from grepq_iqa.model import GRepQ
 
     grepq = GRepQ.from_pretrained(model, device=device, dtype=dtype)
-    # Labelled images come first, whether or not they are among the given ones.
-    files = {_absolute(path): path for path in known} | {_absolute(path): path for path in expand(paths)}
-    usable, rows, scores, failed = [], [], [], 0
-    results = stream_cached(grepq, list(files.values()), open_cache(grepq, cache, no_cache))
-    for result in track(results, "features", total=len(files)):
-        if result.score is None or result.features is None:
-            failed += 1
-            typer.echo(f"grepq: passed over {result.path}: {result.error}", err=True)
-        else:
-            usable.append(Path(result.path))
-            rows.append(result.features)
-            scores.append(result.score.value)
-    already = {_absolute(path) for path in known}
-    labelled_rows = [i for i, path in enumerate(usable) if _absolute(path) in already]
-    if len(usable) == len(labelled_rows):
+    # Labeled images come first, whether or not they are among the given ones.
+    skipped: Counter[str] = Counter()
+    already = {same_file_key(path): path for path in known}
+    files = list((already | {same_file_key(path): path for path in iter_image_paths(paths, skipped=skipped)}).values())
+    results = score_paths(grepq, files, features=True, cache=open_cache(grepq, cache, no_cache))
+    found = collect(track(results, "features", total=len(files)))
+    say_skipped(skipped)
+    for i, error in found.failures:
+        typer.echo(f"grepq: passed over {files[i]}: {error}", err=True)
+    usable = [files[i] for i in found.indices]
+    labeled_rows = [i for i, path in enumerate(usable) if same_file_key(path) in already]
+    room = len(usable) - len(labeled_rows)
+    if not room:
         raise UsageError("no images to choose from; folders are searched for the usual image endings")
+    if number > room:
+        typer.echo(
+            f"grepq: {number} were asked for, but there are {room} images without a label: all are taken", err=True
+        )
     chosen = selection.select(
-        np.stack(rows),
-        np.array(scores),
-        number,
+        found.features,
+        np.array([score.score for score in found.scores]),
+        min(number, room),
         method=method.value,
-        labelled=labelled_rows,
+        labeled=labeled_rows,
         feature_mean=grepq.feature_mean,
         feature_scale=grepq.feature_scale,
         seed=seed,
@@ -105,17 +123,17 @@ def select(
     images = [usable[i] for i in chosen]
     _write_table(output, images)
     if page is not None:
-        from grepq_iqa.labeling.rating_page import write_contact_sheet
+        from grepq_iqa.labeling.rating_page import write_rating_page
 
         # A browser saves to a folder of its own, from which only absolute paths lead back.
         names = [os.path.abspath(image) for image in images]  # noqa: PTH100 - links are kept
         csv_name = output.name if output is not None else "labels.csv"
-        write_contact_sheet(page, images, names, csv_name=csv_name, lowest=scale[0], highest=scale[1])
-    if failed:
+        write_rating_page(page, images, names, csv_name=csv_name, lowest=scale[0], highest=scale[1])
+    if found.failures:
         raise typer.Exit(1)
 
 
-def _labelled(table: Path | None) -> tuple[Path, ...]:
+def _labeled(table: Path | None) -> tuple[Path, ...]:
     if table is None:
         return ()
     from grepq_iqa.data.labels import read_labels
@@ -123,19 +141,24 @@ def _labelled(table: Path | None) -> tuple[Path, ...]:
     return read_labels(table, skip_bad_rows=True).paths
 
 
-def _absolute(path: Path) -> str:
-    return os.path.normcase(os.path.abspath(path))  # noqa: PTH100 - links are kept
-
-
 def _write_table(output: Path | None, images: list[Path]) -> None:
     """Columns path and an empty mos; paths relative to the table, as `grepq fit` reads them."""
     folder = Path.cwd() if output is None else output.absolute().parent
-    with open_output(output) as stream:
-        writer = csv.writer(stream, lineterminator="\n")
-        writer.writerow(["path", "mos"])
-        for image in images:
-            try:
-                name = os.path.relpath(image, folder).replace(os.sep, "/")
-            except ValueError:  # another drive
-                name = str(image.absolute())
-            writer.writerow([name, ""])
+    text = io.StringIO(newline="")
+    writer = csv.writer(
+        text, lineterminator="\n", delimiter="\t" if output and output.suffix.lower() == ".tsv" else ","
+    )
+    writer.writerow(["path", "mos"])
+    for image in images:
+        try:
+            name = os.path.relpath(image, folder).replace(os.sep, "/")
+        except ValueError:  # another drive
+            name = str(image.absolute())
+        writer.writerow([name, ""])
+    if output is None:
+        stdout_for_names().write(text.getvalue())
+        return
+    try:
+        write_atomically(output, text.getvalue())
+    except OSError as error:
+        raise UsageError(f"cannot write {output}: {error.strerror or error}") from error

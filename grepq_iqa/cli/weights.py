@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from grepq_iqa.cli.output import Format, RowWriter, choose_format, open_output
+from grepq_iqa.cli.options import OutputFormat
+from grepq_iqa.cli.output import Format, RowWriter, choose_format, stdout_for_names
+from grepq_iqa.cli.progress import Bars
+
+if TYPE_CHECKING:
+    from grepq_iqa.weights import ModelFiles
 
 app = typer.Typer(
     name="weights",
@@ -37,13 +42,10 @@ Token = Annotated[
 
 @app.command("list")
 def list_models(
-    format: Annotated[
-        Format | None,
-        typer.Option(help="Table on a terminal and csv in a pipe, unless given."),
-    ] = None,
+    format: OutputFormat = None,
     cache_dir: CacheDir = None,
 ) -> None:
-    """Show every known model: where it comes from, its size and licence, and whether it is here.
+    """Show every known model: where it comes from, its size and license, and whether it is here.
 
     Examples:
 
@@ -71,11 +73,10 @@ def list_models(
     if chosen is Format.table:
         sys.stdout.write(_table(rows))
         return
-    with open_output(None) as stream:
-        writer = RowWriter(chosen, stream, ["name", "source", "here", "size", "license", "summary"])
-        for row, model in zip(rows, manifest.models.values(), strict=True):
-            writer.write(row | {"name": model.name})
-        writer.close()
+    writer = RowWriter(chosen, stdout_for_names(), ["name", "source", "here", "size", "license", "summary"])
+    for row, model in zip(rows, manifest.models.values(), strict=True):
+        writer.write(row | {"name": model.name})
+    writer.finish()
 
 
 @app.command()
@@ -168,27 +169,28 @@ def import_official(
 
       grepq score photo.jpg --model ./rn50
     """
-    import sys
-
     from grepq_iqa.weights.import_official import import_official as convert
 
-    def progress(done: int, total: int) -> None:
-        if sys.stderr.isatty():
-            end = "\n" if done == total else ""
-            sys.stderr.write(f"\rpristine patches: {done} of {total}{end}")
-            sys.stderr.flush()
-
-    folder = convert(low_level, high_level, pristine, output, clip=clip, overwrite=overwrite, progress=progress)
+    with Bars() as bars:
+        folder = convert(
+            low_level,
+            high_level,
+            pristine,
+            output,
+            clip=clip,
+            overwrite=overwrite,
+            progress=lambda done, total: bars.show("pristine patches", done, total),
+        )
     typer.echo(folder)
 
 
-def _print_files(model) -> None:
+def _print_files(model: ModelFiles) -> None:
     for file, location in model.files.items():
         typer.echo(f"{file}\t{location}")
 
 
-def _table(rows: list[dict]) -> str:
-    cells = [["name", "source", "here", "size", "licence", ""]]
+def _table(rows: list[dict[str, Any]]) -> str:
+    cells = [["name", "source", "here", "size", "license", ""]]
     for row in rows:
         size = f"{row['size'] / 1e6:.0f} MB" if row["size"] is not None else "-"
         here = "yes" if row["here"] else "no"

@@ -5,27 +5,32 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-FLAT_DEVIATION = 1 / 255
+FLAT_STD = 1 / 255
 NOISE_CORRELATION = 0.1
 
 
-def inspect(image: Tensor, patch: int) -> tuple[str, ...]:
-    """Warnings for an image ``(3, H, W)`` in [0, 1], before any padding; empty for a usual photograph."""
+def image_warnings(image: Tensor, patch: int) -> tuple[str, ...]:
+    """One sentence for every reason; empty for a usual photograph.
+
+    Args:
+        image: ``(3, H, W)`` in [0, 1], before any padding.
+        patch: side of the patches that are encoded, in pixels.
+    """
     warnings = []
     height, width = image.shape[-2:]
     if min(height, width) < patch:
         warnings.append(f"tiny: {width}x{height} is smaller than one {patch}-pixel patch and was reflected up to it")
     luma = image.mean(0)
-    if luma.std(correction=0) < FLAT_DEVIATION:
+    if luma.std(correction=0) < FLAT_STD:
         warnings.append("flat: the image has no detail to judge")
-    elif height > 1 and width > 1 and _neighbour_correlation(luma) < NOISE_CORRELATION:
-        warnings.append("noise: neighbouring pixels have nothing in common, this is not a photograph")
+    elif height > 1 and width > 1 and _neighbor_correlation(luma) < NOISE_CORRELATION:
+        warnings.append("noise: neighboring pixels have nothing in common, this is not a photograph")
     return tuple(warnings)
 
 
-def _neighbour_correlation(luma: Tensor) -> float:
-    """Correlation of pixels with their neighbours to the right and below, the larger of the two."""
-    centred = luma - luma.mean()
-    power = (centred**2).mean()
-    right, below = (centred[:, 1:] * centred[:, :-1]).mean(), (centred[1:] * centred[:-1]).mean()
+def _neighbor_correlation(luma: Tensor) -> float:
+    """Correlation of pixels with their neighbors to the right and below, the larger of the two."""
+    centered = luma - luma.mean()
+    power = (centered**2).mean()
+    right, below = (centered[:, 1:] * centered[:, :-1]).mean(), (centered[1:] * centered[:-1]).mean()
     return float(torch.maximum(right, below) / power)

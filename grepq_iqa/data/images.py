@@ -18,7 +18,7 @@ from typing import IO, Any, TypeAlias
 
 import numpy as np
 import torch
-from PIL import Image, ImageCms, ImageOps
+from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -145,7 +145,7 @@ def _open_and_decode(file: Any, name: str, max_side: int | None) -> Tensor:
         with _OPEN_LOCK, warnings.catch_warnings():
             warnings.simplefilter("ignore")
             image = Image.open(file)
-    except Image.UnidentifiedImageError:
+    except UnidentifiedImageError:
         raise ImageError(name, _why_unidentified(file)) from None
     except Image.DecompressionBombError:
         raise ImageError(name, f"has more than {MAX_PIXELS / 1e6:.0f} megapixels", "shrink it first") from None

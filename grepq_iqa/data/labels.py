@@ -1,4 +1,4 @@
-"""A table of labelled images, as people really have them: any delimiter, encoding, column names and decimal sign.
+"""A table of labeled images: which images, with which labels, and what is wrong with the rows.
 
 Example:
     >>> labels = read_labels("labels.csv", lower_is_better=True)  # doctest: +SKIP
@@ -8,17 +8,17 @@ Example:
 
 from __future__ import annotations
 
-import csv
-import io
 import os
 import unicodedata
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from grepq_iqa.data.tables import Table, read_table
 from grepq_iqa.errors import LabelsError
 
 # Compared without case, spaces and punctuation; earlier names win over later ones.
@@ -30,19 +30,24 @@ MOS_ALIASES = (
     "mos", "meanopinionscore", "dmos", "mosvalue", "mosscore", "meanmos", "score", "rating", "meanscore", "meanrating",
     "averagescore", "averagerating", "opinionscore", "qualityscore", "quality", "label", "target", "mean",
 )  # fmt: skip
+LOWER_IS_BETTER_NAMES = ("dmos",)
+"""Columns whose very name says that they measure distortion."""
 
-_DELIMITERS = ",;\t|"
+# Marks without a width, which spreadsheets and chat programs leave in copied paths.
+_INVISIBLE = dict.fromkeys(
+    map(ord, "\u200b\u200c\u200d\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2060\u2066\u2067\u2068\u2069\ufeff")
+)
 
 
 @dataclass(frozen=True)
 class Labels:
-    """Labelled images, in the order of the table.
+    """Labeled images, in the order of the table.
 
     Attributes:
         paths: image files; relative ones in the table are relative to its own folder.
         mos: float64 ``(n,)``, the labels as they stand in the table, finite.
         lines: line of the table that each comes from, counted from 1.
-        lower_is_better: the direction of ``mos``; True for DMOS and other measures of damage.
+        lower_is_better: the direction of ``mos``; True for DMOS and other measures of distortion.
         image_column, mos_column: names of the columns read.
         skipped: one sentence for every row left out, with its line number; empty unless bad rows were to be skipped.
     """
@@ -65,221 +70,173 @@ def read_labels(
     image_column: str | None = None,
     mos_column: str | None = None,
     images: str | os.PathLike[str] | None = None,
-    lower_is_better: bool = False,
+    lower_is_better: bool | None = None,
     skip_bad_rows: bool = False,
+    encoding: str | None = None,
 ) -> Labels:
-    """Read a table whose first line names its columns.
-
-    Understood: comma, semicolon, tab or bar between columns; UTF-8 with or without a byte order mark, UTF-16,
-    Windows-1252, Latin-1; a decimal comma; quoted cells; blank lines; Excel's ``sep=`` line; backslashes in paths.
+    """Read a table of labeled images; `grepq_iqa.data.tables` says which tables are understood.
 
     Args:
         source: the file.
         image_column: name of the column of image paths; None: found by the usual names, `IMAGE_ALIASES`.
         mos_column: name of the column of labels; None: found likewise, `MOS_ALIASES`.
         images: folder that relative paths start from; None: the folder of the table.
-        lower_is_better: direction of the labels; noted, not applied: predictions come out on the table's own scale.
+        lower_is_better: direction of the labels, noted and not applied: predictions come out on the table's own scale.
+            None: as the column's name says, see `means_lower_is_better`.
         skip_bad_rows: leave rows that cannot be used out and note them, rather than refuse the table.
+        encoding: of the file; None: found out.
 
     Raises:
         LabelsError: the file cannot be read, columns are not found, or rows are bad; all of them are in ``problems``.
     """
-    table = Path(source)
-    text = _decode(_read(table), table)
-    delimiter, rows = _rows(text)
-    if not rows:
-        raise LabelsError(f"{table} is empty", str(table))
-    _, header = rows[0]
-    image_at = _column(header, image_column, IMAGE_ALIASES, "image", table)
-    mos_at = _column(header, mos_column, MOS_ALIASES, "mos", table, taken=image_at)
-    folder = Path(images) if images is not None else table.parent
+    table = read_table(source, encoding=encoding)
+    image_at = _image_column(table, image_column)
+    mos_at = _mos_column(table, mos_column, image_at)
+    folder = Path(images) if images is not None else table.path.parent
 
     paths: list[Path] = []
     values: list[float] = []
     lines: list[int] = []
     problems: list[str] = []
     first_line: dict[str, int] = {}
-    for line, cells in rows[1:]:
-        path, value, wrong = _row(cells, image_at, mos_at, folder, decimal_comma=delimiter != ",")
+    not_found = 0
+    for line, cells in table.rows:
+        path, value, wrong = _row(table, cells, image_at, mos_at, folder)
+        not_found += path is None
         if path is not None:
             known = first_line.setdefault(os.path.normcase(os.path.abspath(path)), line)  # noqa: PTH100 - not resolved
             if known != line:
-                wrong.append(f"{cells[image_at].strip()} is on line {known} already (average repeated ratings first)")
+                wrong.append(
+                    f"{table.text(cells, image_at)} is on line {known} already (average repeated ratings first)"
+                )
         if wrong or path is None or value is None:
             problems.append(f"line {line}: {'; '.join(wrong)}")
         else:
             paths.append(path)
             values.append(value)
             lines.append(line)
+    hints = _hints(table, not_found, images is None)
     if problems and not skip_bad_rows:
-        count = f"{len(problems)} of {len(rows) - 1} rows"
-        raise LabelsError(f"{table}: {count} cannot be used", str(table), tuple(problems))
+        count = f"{len(problems)} of {len(table.rows)} rows"
+        raise LabelsError(f"{table.path}: {count} cannot be used{hints}", str(table.path), tuple(problems))
     if not paths:
-        raise LabelsError(f"{table} has no row that can be used", str(table), tuple(problems))
+        raise LabelsError(f"{table.path} has no row that can be used{hints}", str(table.path), tuple(problems))
     return Labels(
         paths=tuple(paths),
         mos=np.array(values, dtype=np.float64),
         lines=tuple(lines),
-        lower_is_better=lower_is_better,
-        image_column=header[image_at].strip(),
-        mos_column=header[mos_at].strip(),
+        lower_is_better=means_lower_is_better(table.header[mos_at], lower_is_better),
+        image_column=table.header[image_at],
+        mos_column=table.header[mos_at],
         skipped=tuple(problems),
     )
 
 
-def read_paths(source: str | os.PathLike[str]) -> list[Path]:
-    """Images that a table names, one a row, relative to it; files that are not there are left to whoever opens them.
+def means_lower_is_better(column: str, given: bool | None = None) -> bool:
+    """The direction of a column of labels: as ``given``, else by its name; DMOS measures distortion."""
+    return column.strip().lower() in LOWER_IS_BETTER_NAMES if given is None else given
+
+
+def read_paths(source: str | os.PathLike[str], *, encoding: str | None = None) -> list[Path]:
+    """Images that a table names, one a row; files that are not there are left to whoever opens them.
+
+    Relative names start from the folder of the table, or, where a file is not there but here, from the working folder:
+    so stand the names in a table that ``grepq score --output elsewhere/scores.csv`` wrote.
 
     Raises:
         LabelsError: the table cannot be read, or none of its columns has a usual name (`IMAGE_ALIASES`).
     """
-    table = Path(source)
-    _, rows = _rows(_decode(_read(table), table))
-    if not rows:
-        raise LabelsError(f"{table} is empty", str(table))
-    at = _column(rows[0][1], None, IMAGE_ALIASES, "image", table, hint="call that one 'path'")
-    names = [cells[at].strip() for _, cells in rows[1:] if len(cells) > at and cells[at].strip()]
-    return [_find(table.parent, name) or table.parent / name for name in names]
+    table = read_table(source, encoding=encoding)
+    at = _image_column(table, None, "call that one 'path'")
+    names = [table.text(cells, at) for _, cells in table.filled(at)]
+    return [
+        find_image(table.path.parent, name) or find_image(Path(), name) or table.path.parent / name for name in names
+    ]
 
 
-def _read(table: Path) -> bytes:
-    try:
-        return table.read_bytes()
-    except OSError as error:
-        raise LabelsError(f"{table} cannot be read: {error.strerror or error}", str(table)) from error
+def find_image(folder: Path, name: str) -> Path | None:
+    """The file that a cell means, None where there is none.
 
-
-def _decode(data: bytes, table: Path) -> str:
-    """Text of a file in one of the encodings that spreadsheets write, its lines ended by newlines."""
-    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
-        encodings = ["utf-16"]
-    elif b"\0" in data[:4096]:
-        # UTF-16 without a mark: in text that is mostly ASCII the high bytes are the zeros.
-        encodings = ["utf-16-le" if data[1:4096:2].count(0) >= data[:4096:2].count(0) else "utf-16-be"]
-    else:
-        encodings = ["utf-8-sig", "cp1252", "latin-1"]
-    for encoding in encodings:
+    Tables travel: backslashes come from Windows, macOS writes letters and their accents apart, and copied text carries
+    marks that nobody sees.
+    """
+    for form in _forms(name):
+        path = folder / home_expanded(form)
         try:
-            return data.decode(encoding).replace("\r\n", "\n").replace("\r", "\n")
-        except UnicodeDecodeError:
-            continue
-    raise LabelsError(f"{table} is not a text file; save the table as CSV", str(table))
+            if path.is_file():
+                return path
+        except (OSError, ValueError):  # name too long, or with a zero byte
+            return None
+    return None
 
 
-def _rows(text: str) -> tuple[str, list[tuple[int, list[str]]]]:
-    """The delimiter, and every row that is not blank with the line it starts on."""
-    first, _, rest = text.partition("\n")
-    if first.strip().lower().startswith("sep=") and len(first.strip()) == 5:
-        delimiter = first.strip()[4]
-        return delimiter, list(_parse(rest, delimiter, first_line=2))
-    header = next((line for line in io.StringIO(text) if line.strip()), "")
-    # A delimiter inside quotes separates nothing, so cells are counted, not characters.
-    delimiter = max(_DELIMITERS, key=lambda d: len(next(csv.reader([header[:10_000]], delimiter=d), [])))
-    return delimiter, list(_parse(text, delimiter, first_line=1))
-
-
-def _parse(text: str, delimiter: str, first_line: int) -> Iterator[tuple[int, list[str]]]:
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
-    start = first_line
-    while True:
+def home_expanded(name: str) -> Path:
+    """``name`` with a leading ``~/`` resolved; ``~photo.jpg`` is a file's name."""
+    if name.startswith(("~/", "~\\")):
         try:
-            cells = next(reader)
-        except StopIteration:
-            return
-        except csv.Error as error:
-            raise LabelsError(f"line {first_line + reader.line_num - 1} is not CSV: {error}") from error
-        if any(cell.strip() for cell in cells):
-            yield start, cells
-        start = first_line + reader.line_num
+            return Path(name).expanduser()
+        except RuntimeError:  # nobody's home
+            pass
+    return Path(name)
 
 
-def _column(
-    header: Sequence[str],
-    wanted: str | None,
-    aliases: Iterable[str],
-    option: str,
-    table: Path,
-    taken: int | None = None,
-    hint: str | None = None,
-) -> int:
-    """Index of the column called ``wanted``, or of the first alias that is there."""
-    keys = [_key(name) for name in header]
-    names = ", ".join(repr(name.strip()) for name in header)
+def _forms(name: str) -> Iterator[str]:
+    for visible in (name, name.translate(_INVISIBLE).strip()):
+        for variant in (visible, visible.replace("\\", "/")):
+            yield from (variant, unicodedata.normalize("NFC", variant), unicodedata.normalize("NFD", variant))
+
+
+def _image_column(table: Table, wanted: str | None, hint: str = "name it with --image-column") -> int:
     if wanted is not None:
-        exact = [i for i, name in enumerate(header) if name.strip() == wanted.strip()]
-        loose = [i for i, key in enumerate(keys) if key == _key(wanted)]
-        if not (exact or loose):
-            raise LabelsError(f"{table} has no column {wanted!r}; its columns are {names}", str(table))
-        return (exact or loose)[0]
-    for alias in aliases:
-        for i, key in enumerate(keys):
-            if key == alias and i != taken:
-                return i
-    raise LabelsError(
-        f"{table}: none of the columns {names} is known to hold the {'images' if option == 'image' else 'scores'}; "
-        f"{hint or f'name it with --{option}-column'}",
-        str(table),
-    )
+        return table.column(wanted)
+    return table.column(*IMAGE_ALIASES, missing=f"has columns {{}}: none is known to hold the images; {hint}")
 
 
-def _key(name: str) -> str:
-    return "".join(c for c in name.casefold() if c.isalnum())
+def _mos_column(table: Table, wanted: str | None, image_at: int) -> int:
+    if wanted is not None:
+        return table.column(wanted)
+    at = table.optional_column(*MOS_ALIASES, taken=image_at)
+    missing = "has columns {}: none is known to hold the scores; name it with --mos-column"
+    return at if at is not None else table.column("\0", missing=missing)  # no column is called so
 
 
 def _row(
-    cells: Sequence[str], image_at: int, mos_at: int, folder: Path, *, decimal_comma: bool
+    table: Table, cells: tuple[Any, ...], image_at: int, mos_at: int, folder: Path
 ) -> tuple[Path | None, float | None, list[str]]:
     """Path and label of one row, and what is wrong with it."""
     needed = max(image_at, mos_at) + 1
     if len(cells) < needed:
         return None, None, [f"{len(cells)} columns where {needed} are needed"]
     wrong = []
-    name, number = cells[image_at].strip(), cells[mos_at].strip()
-    path = None
-    if not name:
-        wrong.append("no image is named")
-    else:
-        path = _find(folder, name)
-        if path is None:
-            wrong.append(f"{name} is not a file in {folder}")
-    value = None
-    if not number:
+    if any(str(cell).strip() for cell in cells[len(table.header) :]):
+        wrong.append(
+            f"{len(cells)} cells under {len(table.header)} columns (put numbers with a decimal comma in quotes)"
+        )
+    name = table.text(cells, image_at)
+    path = find_image(folder, name) if name else None
+    if path is None:
+        wrong.append(f"{name} is not a file in {folder}" if name else "no image is named")
+    text = table.text(cells, mos_at)
+    value = table.number(cells, mos_at)
+    if not text:
         wrong.append("no score is given")
-    else:
-        value = _number(number, decimal_comma)
-        if value is None:
-            wrong.append(f"score {number!r} is not a number")
-        elif not np.isfinite(value):
-            wrong.append(f"score {number!r} is not finite")
+    elif value is None:
+        wrong.append(f"score {text!r} is not a number")
+    elif not np.isfinite(value):
+        wrong.append(f"score {text!r} is not finite")
     return path, value, wrong
 
 
-def _number(text: str, decimal_comma: bool) -> float | None:
-    """A decimal number; ``3,5`` is one where the comma does not separate columns, or stands in a quoted cell."""
-    if text.count(",") == 1 and "." not in text:
-        whole, fraction = text.split(",")
-        # "1,234" between quotes in a comma table may as well be one thousand and more: not to be guessed.
-        if decimal_comma or len(fraction) != 3:
-            text = f"{whole}.{fraction}"
-    if "_" in text:  # float() would take 1_000
-        return None
-    try:
-        return float(text)
-    except ValueError:
-        return None
-
-
-def _find(folder: Path, name: str) -> Path | None:
-    """The file that a cell means, None where there is none.
-
-    Tables travel: backslashes come from Windows, and macOS writes letters and their accents apart.
-    """
-    for variant in (name, name.replace("\\", "/")):
-        for form in (variant, unicodedata.normalize("NFC", variant), unicodedata.normalize("NFD", variant)):
-            path = folder / Path(form).expanduser()
-            try:
-                if path.is_file():
-                    return path
-            except (OSError, ValueError):  # name too long, or with a zero byte
-                return None
-    return None
+def _hints(table: Table, not_found: int, folder_is_default: bool) -> str:
+    """What may help where most images are not found."""
+    if not_found <= len(table.rows) / 2:
+        return ""
+    hints = []
+    if folder_is_default:
+        hints.append("if the images lie elsewhere, try --images FOLDER")
+    if table.guessed_encoding:
+        hints.append(
+            f"the table is not UTF-8 and was read as {table.guessed_encoding}: if it is in another encoding, name it, "
+            "such as --encoding gbk or shift_jis"
+        )
+    return f" ({'; '.join(hints)})" if hints else ""

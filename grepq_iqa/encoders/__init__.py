@@ -1,0 +1,1 @@
+"""The two encoders, their parts, and what makes them fast to evaluate."""

@@ -28,6 +28,7 @@ class SameConv2d(nn.Conv2d):
     """Convolution padded as TensorFlow's "SAME": to ceil(size / stride), the odd pixel at the end."""
 
     def forward(self, x: Tensor) -> Tensor:
+        """``(B, C, h, w)`` to ``(B, C', ceil(h / stride), ceil(w / stride))``."""
         (kernel, _), (stride, _) = self.kernel_size, self.stride
         pads = [max((-(-size // stride) - 1) * stride + kernel - size, 0) for size in x.shape[-2:]]
         top, left = pads[0] // 2, pads[1] // 2
@@ -37,12 +38,13 @@ class SameConv2d(nn.Conv2d):
 
 
 class NormAct(nn.BatchNorm2d):
-    """Batch normalisation and ReLU6."""
+    """Batch normalization and ReLU6."""
 
     def __init__(self, channels: int) -> None:
         super().__init__(channels, eps=BATCH_NORM_EPS)
 
     def forward(self, x: Tensor) -> Tensor:
+        """The same shape."""
         return F.relu6(super().forward(x), inplace=True)
 
 
@@ -58,8 +60,10 @@ class SeparableBlock(nn.Module):
         self.has_skip = stride == 1 and in_channels == channels
 
     def forward(self, x: Tensor) -> Tensor:
+        """``(B, in_channels, h, w)`` to ``(B, channels, ...)``."""
         out = self.bn2(self.conv_pw(self.bn1(self.conv_dw(x))))
-        return out + x if self.has_skip else out
+        result: Tensor = out + x if self.has_skip else out
+        return result
 
 
 class InvertedResidual(nn.Module):
@@ -77,8 +81,10 @@ class InvertedResidual(nn.Module):
         self.has_skip = stride == 1 and in_channels == channels
 
     def forward(self, x: Tensor) -> Tensor:
+        """``(B, in_channels, h, w)`` to ``(B, channels, ...)``."""
         out = self.bn3(self.conv_pwl(self.bn2(self.conv_dw(self.bn1(self.conv_pw(x))))))
-        return out + x if self.has_skip else out
+        result: Tensor = out + x if self.has_skip else out
+        return result
 
 
 def build_lite0() -> tuple[nn.Sequential, list[nn.Sequential], nn.Sequential]:

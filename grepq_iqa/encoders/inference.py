@@ -1,6 +1,6 @@
 """Make a trained encoder fast to evaluate, without changing what it computes beyond rounding.
 
-Batch normalisation in evaluation mode is a scale and a shift of every channel, which the convolution before it can do
+Batch normalization in evaluation mode is a scale and a shift of every channel, which the convolution before it can do
 itself (Jacob et al., CVPR 2018, section 3.2). Eager PyTorch otherwise reads and writes every map once more for it.
 """
 
@@ -16,7 +16,7 @@ from grepq_iqa.encoders.efficientnet_lite import NormAct
 
 
 def prepare_for_inference(encoder: nn.Module, device: torch.device, dtype: torch.dtype) -> None:
-    """Fold batch normalisations, move to ``device``, and keep the convolutions' weights in ``dtype``, all in place.
+    """Fold batch normalizations, move to ``device``, and keep the convolutions' weights in ``dtype``, all in place.
 
     Autocast to ``dtype`` would convert those weights anew for every picture; other weights are small and stay float32.
     """
@@ -28,7 +28,7 @@ def prepare_for_inference(encoder: nn.Module, device: torch.device, dtype: torch
 
 
 def fold_batch_norm(encoder: nn.Module) -> None:
-    """Put every batch normalisation into the convolution registered just before it in the same module, in place.
+    """Put every batch normalization into the convolution registered just before it in the same module, in place.
 
     What takes its place is what it did besides: nothing, or its activation.
     """
@@ -42,7 +42,7 @@ def fold_batch_norm(encoder: nn.Module) -> None:
 
 def _fold(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> None:
     if norm.training or norm.running_mean is None or norm.running_var is None:
-        raise ValueError("only a batch normalisation in evaluation mode is a fixed scale and shift")
+        raise ValueError("only a batch normalization in evaluation mode is a fixed scale and shift")
     conv.weight, conv.bias = fuse_conv_bn_weights(
         conv.weight, conv.bias, norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias
     )

@@ -8,6 +8,7 @@ torchvision's parameter names, followed by a two-layer head.
 from __future__ import annotations
 
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 
 class BasicBlock(nn.Module):
@@ -27,9 +28,11 @@ class BasicBlock(nn.Module):
             )
 
     def forward(self, x: Tensor) -> Tensor:
+        """``(B, in_channels, h, w)`` to ``(B, channels, ceil(h / stride), ceil(w / stride))``."""
         out = self.relu(self.bn1(self.conv1(x)))
         out = self.bn2(self.conv2(out))
-        return self.relu(out + self.downsample(x))
+        activated: Tensor = self.relu(out + self.downsample(x))
+        return activated
 
 
 class ResNet18(nn.Module):
@@ -50,17 +53,21 @@ class ResNet18(nn.Module):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
     def forward(self, x: Tensor) -> Tensor:
+        """The last feature map."""
         x = self.maxpool(self.relu(self.bn1(self.conv1(x))))
-        return self.layer4(self.layer3(self.layer2(self.layer1(x))))
+        last: Tensor = self.layer4(self.layer3(self.layer2(self.layer1(x))))
+        return last
 
 
 class LowLevelEncoder(nn.Module):
-    """ResNet-18, global average pool, Linear 512 -> 512, ReLU, Linear 512 -> 128 (METHOD section 1).
+    """ResNet-18, global average pool, Linear 512 -> 512, ReLU, Linear 512 -> 128 (docs/method.md, section 1).
 
-    Input is ``(B, 3, H, W)`` in [0, 1] without any normalisation, of any size; output is ``(B, 128)``, not normalised.
+    Input is ``(B, 3, H, W)`` in [0, 1] without any normalization, of any size; output is ``(B, 128)``, not normalized.
     """
 
     dim = 128
+    stride = 32
+    """Pixels between the cells of the last feature map."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -68,4 +75,39 @@ class LowLevelEncoder(nn.Module):
         self.head = nn.Sequential(nn.Linear(512, 512), nn.ReLU(inplace=True), nn.Linear(512, self.dim))
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.head(self.trunk(x).mean(dim=(2, 3)))
+        """Features ``(B, 128)`` of whole images."""
+        return self._of_map(self.trunk(x))
+
+    def whole_and_windows(self, x: Tensor, window: int) -> tuple[Tensor, Tensor]:
+        """Features of whole images, and of all their windows, in one pass.
+
+        A window stands for the patch of as many pixels: it is the mean over ``window // stride`` cells a side of the
+        last feature map, at every cell's position.
+
+        Args:
+            x: images ``(B, 3, H, W)``.
+            window: side of a patch in pixels, a multiple of ``stride`` and no more than H or W.
+
+        Returns:
+            ``(B, 128)`` and ``(B, windows, 128)``.
+        """
+        feature_map = self.trunk(x)
+        pooled = F.avg_pool2d(feature_map.float(), window // self.stride, stride=1)
+        windows: Tensor = self.head(pooled.flatten(2).transpose(1, 2))
+        return self._of_map(feature_map), windows
+
+    def tiles(self, x: Tensor, tile: int) -> Tensor:
+        """Features ``(B, rows, columns, 128)`` of the windows that lie side by side, the first in the corner.
+
+        Args:
+            x: images ``(B, 3, H, W)``.
+            tile: side in pixels, a multiple of ``stride``.
+        """
+        cells = tile // self.stride
+        pooled = F.avg_pool2d(self.trunk(x), cells, cells)
+        features: Tensor = self.head(pooled.permute(0, 2, 3, 1))
+        return features
+
+    def _of_map(self, feature_map: Tensor) -> Tensor:
+        features: Tensor = self.head(feature_map.mean(dim=(2, 3)))
+        return features

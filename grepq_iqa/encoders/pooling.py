@@ -5,29 +5,34 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-CENTRE_SPREAD = 0.5
-"""Standard deviation of the centre's weight, in halves of the picture's side."""
+CENTER_STD = 0.5
+"""Standard deviation of the center's weight, in halves of the picture's side."""
 
 
 def mean_and_std(x: Tensor) -> tuple[Tensor, Tensor]:
     """Of each channel of ``(B, C, h, w)``, two tensors ``(B, C)``, in float32 whatever autocast does.
 
-    A map of one pixel has no spread, not a NaN.
+    A map of one pixel has standard deviation 0, not NaN.
     """
     x = x.float().flatten(2)
     mean = x.mean(2)
     return mean, (x - mean[..., None]).square().mean(2).sqrt()  # three times as fast as std on a CPU
 
 
-def centre_mean_and_std(x: Tensor) -> tuple[Tensor, Tensor]:
-    """The same with a Gaussian weight on the middle, where people look and photographers put what matters.
+def center_weighted_mean_and_std(x: Tensor) -> tuple[Tensor, Tensor]:
+    """The same, center-weighted by a Gaussian: people look there, and photographers put there what matters.
 
     Tatler, "The central fixation bias in scene viewing", Journal of Vision 7(14), 2007.
     """
-    weight = _centre_weight(x.shape[-2], x.shape[-1], x.device).flatten()
+    weight = _center_weight(x.shape[-2], x.shape[-1], x.device).flatten()
     x = x.float().flatten(2)
     mean = (x * weight).sum(2)
     return mean, ((x - mean[..., None]).square() * weight).sum(2).sqrt()
+
+
+def standardize(x: Tensor, mean: Tensor, std: Tensor, clip: float) -> Tensor:
+    """``(x - mean) / std`` limited to ``[-clip, clip]``, so that an odd picture cannot leave the range of training."""
+    return ((x - mean) / std).clamp(-clip, clip)
 
 
 def out_channels(stage: nn.Module) -> int:
@@ -35,10 +40,10 @@ def out_channels(stage: nn.Module) -> int:
     return [module.out_channels for module in stage.modules() if isinstance(module, nn.Conv2d)][-1]
 
 
-def _centre_weight(height: int, width: int, device: torch.device) -> Tensor:
+def _center_weight(height: int, width: int, device: torch.device) -> Tensor:
     """``(height, width)``, sums to one; a single row or column lies in the middle."""
     rows, columns = (
-        (torch.linspace(1 - size, size - 1, size, device=device) / max(size - 1, 1) / CENTRE_SPREAD)
+        (torch.linspace(1 - size, size - 1, size, device=device) / max(size - 1, 1) / CENTER_STD)
         for size in (height, width)
     )
     weight = torch.exp(-(rows[:, None] ** 2 + columns**2) / 2)

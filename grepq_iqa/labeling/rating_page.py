@@ -1,4 +1,4 @@
-"""A page for labelling: thumbnails with a field for each rating, and a button that saves the table for ``grepq fit``.
+"""A page for labeling: thumbnails with a field for each rating, and a button that saves the table for ``grepq fit``.
 
 The page is one file that needs no network and runs in any browser. Ratings are kept by the browser while they are
 typed, so that closing the page loses none.
@@ -14,15 +14,15 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from PIL import Image
-
-from grepq_iqa.data.images import load_image
+from grepq_iqa.data.thumbnails import thumbnail
 from grepq_iqa.errors import UsageError
+from grepq_iqa.files import replacing
+from grepq_iqa.text import MARK
 
 THUMBNAIL_SIDE = 480
 
 
-def write_contact_sheet(
+def write_rating_page(
     path: Path,
     images: Sequence[Path],
     names: Sequence[str],
@@ -48,9 +48,11 @@ def write_contact_sheet(
         raise UsageError(f"the lowest rating must be below the highest, got {lowest:g} and {highest:g}")
     # Written card by card: thumbnails of many images need not be held at once.
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("w", encoding="utf-8", errors="surrogateescape", newline="\n") as page:
-            page.write(_HEAD.replace("{scale}", f"{lowest:g} (worst) to {highest:g} (best)"))
+        with (
+            replacing(path) as beside,
+            beside.open("w", encoding="utf-8", errors="surrogateescape", newline="\n") as page,
+        ):
+            page.write(_HEAD.replace("{mark}", MARK).replace("{scale}", f"{lowest:g} (worst) to {highest:g} (best)"))
             for number, (image, name) in enumerate(zip(images, names, strict=True), start=1):
                 page.write(_card(number, image, name, lowest, highest))
             page.write(_TAIL.replace("{settings}", _script_json(_settings(names, csv_name, lowest, highest))))
@@ -62,19 +64,16 @@ def _card(number: int, image: Path, name: str, lowest: float, highest: float) ->
     quoted = html.escape(name, quote=True)
     link = html.escape(image.absolute().as_uri(), quote=True)
     return (
-        f'<figure><a href="{link}" target="_blank"><img loading="lazy" alt="" src="{_thumbnail(image)}"></a>\n'
+        f'<figure><a href="{link}" target="_blank"><img loading="lazy" alt="" src="{_data_uri(image)}"></a>\n'
         f'<figcaption title="{quoted}">{number}. {quoted}</figcaption>\n'
         f'<input type="number" min="{lowest:g}" max="{highest:g}" step="any" inputmode="decimal" '
         f'aria-label="rating of {quoted}"></figure>\n'
     )
 
 
-def _thumbnail(image: Path) -> str:
-    """The picture as a data URI, decoded by our own loader so that a phone's rotation or a wide gamut shows right."""
-    pixels = load_image(image, max_side=THUMBNAIL_SIDE)
-    values = (pixels.permute(1, 2, 0) * 255).round().byte().numpy()
+def _data_uri(image: Path) -> str:
     stream = io.BytesIO()
-    Image.fromarray(values).save(stream, "JPEG", quality=90, subsampling=0)
+    thumbnail(image, THUMBNAIL_SIDE).save(stream, "JPEG", quality=90, subsampling=0)
     return "data:image/jpeg;base64," + base64.b64encode(stream.getvalue()).decode()
 
 
@@ -92,6 +91,7 @@ def _script_json(value: object) -> str:
 
 _HEAD = """<!doctype html>
 <html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width">
+<meta name="generator" content="{mark}">
 <title>Rate the images</title>
 <style>
 body { font: 16px system-ui, sans-serif; margin: 0; background: #808080; color: #111 }

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from grepq_iqa.cli.options import set_threads
+from grepq_iqa.cli.progress import Bars
 from grepq_iqa.errors import GrepqError, UsageError
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
@@ -31,31 +34,34 @@ def prepare(
     recipe: Annotated[
         str | None, typer.Option(help="Also compute the FSIM matrices that this recipe's low-level training needs.")
     ] = None,
-    pristine: Annotated[bool, typer.Option("--pristine", help="Also list the sharp and colourful tiles.")] = False,
+    pristine: Annotated[bool, typer.Option("--pristine", help="Also list the sharp and colorful tiles.")] = False,
+    name: Annotated[
+        str | None, typer.Option(help='What models say that they were trained on; "photographs" if never given.')
+    ] = None,
+    license: Annotated[str | None, typer.Option(help="The license of the photographs, for the same.")] = None,
 ) -> None:
     """Check photographs and write the list that the other commands read; run it again to go on."""
     from grepq_iqa.training.data.prepare import prepare as run
 
-    prepared = run(sources, out, on_done=_count("checked"))
-    for path, reason in prepared.rejected.items():
-        typer.echo(f"skipped {path}: {reason}", err=True)
-    typer.echo(f"{len(prepared.photographs)} photographs, {len(prepared.rejected)} skipped -> {out}")
-    if pristine:
-        from grepq_iqa.training.data.pristine_tiles import write_tiles
+    with _bars() as bars:
+        prepared = run(sources, out, name=name, license=license, on_done=_count(bars, "checked"))
+        for path, reason in prepared.rejected.items():
+            typer.echo(f"skipped {path}: {reason}", err=True)
+        typer.echo(f"{len(prepared.photographs)} photographs, {len(prepared.rejected)} skipped -> {out}")
+        if pristine:
+            from grepq_iqa.training.data.pristine_tiles import write_tiles
 
-        count = write_tiles(prepared.paths, out, on_done=_count("searched for tiles"))
-        typer.echo(f"{count} pristine tiles -> {out / 'tiles.json'}")
-    if recipe:
-        from grepq_iqa.training.data.contrastive_views import QualityGroups
-        from grepq_iqa.training.recipe import LowLevelRecipe, load_recipe
-        from grepq_iqa.training.similarity.fsim_cache import SimilarityCache
+            count = write_tiles(prepared.paths, out, on_done=_count(bars, "searched for tiles"))
+            typer.echo(f"{count} pristine tiles -> {out / 'tiles.json'}")
+        if recipe:
+            from grepq_iqa.training.data.contrastive_views import ContrastiveViews
+            from grepq_iqa.training.recipe import LowLevelRecipe, load_recipe
+            from grepq_iqa.training.similarity.fsim_cache import FSIMCache
 
-        settings = load_recipe(recipe, "low_level", LowLevelRecipe)
-        if not settings.fixed_versions:
-            raise UsageError(f"recipe {recipe} damages a photograph anew each time: there is no FSIM to keep")
-        cache = SimilarityCache(out, settings)
-        QualityGroups(prepared.paths, settings, 0, cache).fill_cache(_count("FSIM of"))
-        typer.echo(f"FSIM matrices -> {cache.folder}")
+            settings = load_recipe(recipe, "low_level", LowLevelRecipe)
+            cache = FSIMCache(out, settings)
+            ContrastiveViews(prepared.photographs, settings, 0, cache).fill_cache(_count(bars, "FSIM of"))
+            typer.echo(f"FSIM matrices -> {cache.folder}")
 
 
 @app.command()
@@ -73,20 +79,21 @@ def low_level(
     """Train the low-level encoder by the quality-aware contrastive loss."""
     from grepq_iqa.training.data.prepare import read_index
     from grepq_iqa.training.low_level import train_low_level
-    from grepq_iqa.training.recipe import LowLevelRecipe, load_recipe
-    from grepq_iqa.training.similarity.fsim_cache import SimilarityCache
+    from grepq_iqa.training.recipe import LowLevelRecipe, load_recipe, recipe_label
+    from grepq_iqa.training.similarity.fsim_cache import FSIMCache
 
-    _set_threads(threads)
+    set_threads(threads)
     settings = load_recipe(recipe, "low_level", LowLevelRecipe, steps=steps)
     train_low_level(
-        read_index(photographs).paths,
+        read_index(photographs),
         settings,
         out,
+        recipe_name=recipe_label(recipe),
         resume=resume,
         workers=workers,
         save_every=save_every,
         mixed_precision=mixed_precision,
-        cache=SimilarityCache(photographs, settings),
+        cache=FSIMCache(photographs, settings),
     )
     _draw_curve(out)
 
@@ -111,43 +118,48 @@ def high_level(
     """Train the high-level encoder: CLIP's tower by the group contrastive loss, or the compact model's own parts.
 
     The compact model keeps what it has finished, so a second run goes on by itself; with --resume also within the
-    training of what reads damage.
+    training of the distortion head.
     """
     from grepq_iqa.training.data.prepare import read_index
-    from grepq_iqa.training.recipe import has_section, has_setting, load_recipe
+    from grepq_iqa.training.recipe import has_section, has_setting, load_recipe, recipe_label
 
-    _set_threads(threads)
-    ordinary = read_index(photographs).paths
-    if has_setting(recipe, "high_level", "ladders"):
+    set_threads(threads)
+    unlabeled = read_index(photographs)
+    if has_setting(recipe, "high_level", "severity_series"):
         from grepq_iqa.training.high_level.compact import train_high_level
-        from grepq_iqa.training.high_level.distortion_head import DamageRecipe
+        from grepq_iqa.training.high_level.distortion_head import DistortionHeadRecipe
         from grepq_iqa.training.high_level.projection import ProjectionRecipe
 
         if pristine is None:
             raise UsageError(f"recipe {recipe} needs --pristine, a folder of clean photographs that `prepare` wrote")
-        train_high_level(
-            read_index(pristine).paths,
-            ordinary,
-            load_recipe(recipe, "high_level", ProjectionRecipe, steps=steps),
-            out,
-            damage=load_recipe(recipe, "damage", DamageRecipe) if has_section(recipe, "damage") else None,
-            resume=resume,
-            workers=workers,
-            save_every=save_every,
-            mixed_precision=mixed_precision,
-            on_progress=lambda stage, count: typer.echo(f"{stage} {count}", err=True),
-        )
-        if (out / "damage" / "metrics.jsonl").exists():
-            _draw_curve(out / "damage")
+        has_head = has_section(recipe, "distortion_head")
+        with _bars() as bars:
+            train_high_level(
+                read_index(pristine),
+                unlabeled,
+                load_recipe(recipe, "high_level", ProjectionRecipe, steps=steps),
+                out,
+                head=load_recipe(recipe, "distortion_head", DistortionHeadRecipe) if has_head else None,
+                recipe_name=recipe_label(recipe),
+                resume=resume,
+                workers=workers,
+                save_every=save_every,
+                mixed_precision=mixed_precision,
+                on_progress=bars.show,
+            )
+        for folder in sorted(path.parent for path in out.glob("distortion_head-*/metrics.jsonl")):
+            _draw_curve(folder)
     else:
-        from grepq_iqa.training.high_level.clip_tower import GroupRecipe, train_clip_tower
+        from grepq_iqa.training.high_level.clip_tower import CLIP_REPO, ClipRecipe, train_clip_tower
         from grepq_iqa.weights import fetch_checkpoint
 
         train_clip_tower(
-            ordinary,
-            load_recipe(recipe, "high_level", GroupRecipe, steps=steps),
+            unlabeled,
+            load_recipe(recipe, "high_level", ClipRecipe, steps=steps),
             clip or fetch_checkpoint("clip-rn50"),
             out,
+            recipe_name=recipe_label(recipe),
+            source=None if clip else CLIP_REPO,
             resume=resume,
             workers=workers,
             save_every=save_every,
@@ -165,54 +177,45 @@ def export(
     out: Annotated[Path, typer.Option("--out", "-o", help="Model directory to write.")],
     recipe: Recipe = "compact",
     name: Annotated[str, typer.Option(help="Name of the model.")] = "compact",
-    most: Annotated[int, typer.Option(help="Ordinary photographs for the tables of quantiles and scales.")] = 2500,
+    most: Annotated[int, typer.Option(help="Unlabeled images for the tables of quantiles and scales.")] = 2500,
     max_side: Annotated[int, typer.Option(help="Longest side that the model looks at; 0 for any.")] = 1024,
 ) -> None:
-    """Assemble both encoders into a model directory with its tables."""
+    """Assemble both encoders into a model directory with its tables and provenance."""
+    from grepq_iqa.calibration.storage import require_model_folder
     from grepq_iqa.training.data.prepare import read_index
-    from grepq_iqa.training.export import export_model, hash_list
-    from grepq_iqa.training.high_level.compact import read_high_level
+    from grepq_iqa.training.export import export_model
+    from grepq_iqa.training.high_level.run_files import read_high_level
     from grepq_iqa.training.low_level import read_low_level
-    from grepq_iqa.training.recipe import FeatureRecipe, ScoringRecipe, describe, load_recipe
-
-    scoring = load_recipe(recipe, "scoring", ScoringRecipe)
-    weights = load_recipe(recipe, "features", FeatureRecipe)
-    low, high = read_low_level(low_level), read_high_level(high_level)
-    clean, ordinary = read_index(pristine).paths, read_index(photographs).paths
-    is_clip = high.config["architecture"] == "open_clip"
-    base = "timm/resnet50_clip.openai" if is_clip else f"timm/{high.config['model']}.in1k"
-    provenance = {
-        "license": "MIT",
-        "base_model": base,
-        "data": [
-            {"name": "ordinary photographs", "count": len(ordinary)},
-            {"name": "pristine photographs", "count": len(clean)},
-        ],
-        "recipe": recipe,
-        "low_level": low.recipe | {"steps_trained": low.steps},
-        "high_level": high.recipe,
-        "scoring": describe(scoring),
-        "features": describe(weights),
-        "pristine": {"photographs": len(clean), "sha256": hash_list(clean)},
-        "photographs": {"photographs": len(ordinary), "sha256": hash_list(ordinary)},
-        "mos_used_in_training": False,
-    }
-    export_model(
-        out,
-        low.encoder,
-        high.encoder,
-        high.config,
-        high.prompts,
-        clean,
-        ordinary[:most],
-        name=name,
-        provenance=provenance,
-        dense=not is_clip,
-        max_side=max_side or None,
-        scoring=scoring,
-        weights=weights,
-        on_done=_count("analysed"),
+    from grepq_iqa.training.recipe import (
+        FeatureRecipe,
+        ProvenanceRecipe,
+        ScoringRecipe,
+        has_section,
+        load_recipe,
+        recipe_label,
     )
+    from grepq_iqa.weights.model_card import write_card
+
+    require_model_folder(out)
+    with _bars() as bars:
+        export_model(
+            out,
+            read_low_level(low_level),
+            read_high_level(high_level),
+            read_index(pristine),
+            read_index(photographs),
+            name=name,
+            recipe_name=recipe_label(recipe),
+            scoring=load_recipe(recipe, "scoring", ScoringRecipe),
+            weights=load_recipe(recipe, "features", FeatureRecipe),
+            provenance=load_recipe(recipe, "provenance", ProvenanceRecipe)
+            if has_section(recipe, "provenance")
+            else ProvenanceRecipe("not recorded"),  # a recipe in the words of version 0.1
+            most=most,
+            max_side=max_side or None,
+            on_done=_count(bars, "scored"),
+        )
+    write_card(out)
 
 
 @app.command()
@@ -223,14 +226,26 @@ def evaluate(
     labels: Annotated[list[int], typer.Option(help="Numbers of labels to fit on.")] = [50, 100, 200],  # noqa: B006
     record: Annotated[str | None, typer.Option(help="Write the figures into config.json under this name.")] = None,
 ) -> None:
-    """Agreement with human scores: SRCC zero-shot and after a few labels."""
-    from grepq_iqa.training.evaluate import evaluate as run
-    from grepq_iqa.training.export import record_measurements
+    """Measure as `grepq benchmark csv` does, in float32; --record writes the figures into the model's provenance."""
+    from grepq_iqa.benchmark import read, run
+    from grepq_iqa.benchmark.record import record_scores
+    from grepq_iqa.model import GRepQ
+    from grepq_iqa.weights.model_card import write_card
 
-    found, _ = run(model, csv, images=images, labels=tuple(labels), on_done=_count("analysed"))
-    typer.echo(json.dumps(found, indent=2))
+    folder = images or csv.parent
+    labeled = read("csv", folder, labels=str(csv.absolute()))
+    with _bars() as bars:
+        result = run(
+            labeled,
+            GRepQ.from_pretrained(str(model.absolute()), dtype="float32"),
+            label_counts=labels,
+            progress=bars.show,
+        )
+    found = result.to_json()
+    typer.echo(json.dumps({key: found[key] for key in ("images", "zero_shot", "few_labels")}, indent=2))
     if record:
-        record_measurements(model, record, found)
+        record_scores(model, record, result)
+        write_card(model)
 
 
 @app.command()
@@ -245,21 +260,18 @@ def publish(
     typer.echo(push_to_hub(model, repo_id, private=private))
 
 
-def _count(verb: str, every: int = 100):
-    return lambda count: typer.echo(f"{verb} {count}", err=True) if count % every == 0 else None
+def _bars() -> Bars:
+    return Bars(log_every=100)
 
 
-def _set_threads(threads: int) -> None:
-    if threads:
-        import torch
-
-        torch.set_num_threads(threads)
+def _count(bars: Bars, name: str) -> Callable[[int], None]:
+    return lambda done: bars.show(name, done)
 
 
 def _draw_curve(out: Path) -> None:
-    from grepq_iqa.training.training_curve import plot_learning_curve
+    from grepq_iqa.training.training_curve import plot_training_curve
 
-    typer.echo(f"{out} is trained; its learning curve is {plot_learning_curve(out)}")
+    typer.echo(f"{out} is trained; its training curve is {plot_training_curve(out)}")
 
 
 def main() -> None:

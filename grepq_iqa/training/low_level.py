@@ -1,4 +1,4 @@
-"""Train the low-level encoder with the quality-aware contrastive loss (METHOD section 4)."""
+"""Train the low-level encoder with the quality-aware contrastive loss (docs/method.md, section 4)."""
 
 from __future__ import annotations
 
@@ -14,69 +14,102 @@ from torch import Tensor, nn
 
 from grepq_iqa.encoders.low_level import LowLevelEncoder
 from grepq_iqa.errors import UsageError
-from grepq_iqa.training.data.contrastive_views import QualityGroups
-from grepq_iqa.training.loop import Batch, LoopSettings, last_checkpoint, run, warmup_cosine
+from grepq_iqa.training.data.contrastive_views import ContrastiveViews
+from grepq_iqa.training.data.prepare import Prepared
+from grepq_iqa.training.loop import Batch, LoopSettings, last_checkpoint, run, steps_done, warmup_cosine
 from grepq_iqa.training.losses.qcl import QualityContrastiveLoss
 from grepq_iqa.training.recipe import LowLevelRecipe, describe
-from grepq_iqa.training.similarity.fsim_cache import SimilarityCache
-
-RECIPE = "recipe.json"
+from grepq_iqa.training.run_record import describe_data, read_record, write_record
+from grepq_iqa.training.similarity.fsim_cache import FSIMCache
 
 
 def train_low_level(
-    photographs: list[Path],
+    photographs: Prepared,
     recipe: LowLevelRecipe,
     out: Path,
     *,
+    recipe_name: str | None = None,
     resume: bool = False,
     workers: int = 1,
     save_every: int = 100,
     mixed_precision: str = "no",
-    cache: SimilarityCache | None = None,
+    cache: FSIMCache | None = None,
 ) -> LowLevelEncoder:
-    """The encoder trained on ``photographs`` by ``recipe``; checkpoints, metrics and recipe go to ``out``."""
+    """The encoder trained on ``photographs`` by ``recipe``; checkpoints, metrics and the run's record go to ``out``.
+
+    Args:
+        photographs: as `prepare` listed them.
+        recipe: settings.
+        out: folder of the run.
+        recipe_name: of the recipe, for the provenance.
+        resume, workers, save_every, mixed_precision: of the loop.
+        cache: of FSIM matrices, for a recipe with fixed copies.
+    """
     torch.manual_seed(recipe.seed)
     encoder = LowLevelEncoder().to(memory_format=torch.channels_last)
-    steps = recipe.steps or recipe.epochs * math.ceil(len(photographs) / recipe.batch_groups)
-    optimiser = torch.optim.AdamW(encoder.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
+    steps = recipe.steps or recipe.epochs * math.ceil(len(photographs.photographs) / recipe.batch_images)
+    optimizer = torch.optim.AdamW(encoder.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
     final_ratio = recipe.final_learning_rate / recipe.learning_rate
-    schedule = warmup_cosine(optimiser, steps, recipe.warmup_steps, final_ratio)
+    schedule = warmup_cosine(optimizer, steps, recipe.warmup_steps, final_ratio)
     criterion = QualityContrastiveLoss(recipe.temperature)
 
     def loss_of(model: nn.Module, batch: Batch) -> tuple[Tensor, dict[str, float]]:
-        groups, versions = batch["first"].shape[:2]
+        photographs, copies = batch["first"].shape[:2]
         pictures = torch.cat([batch["first"].flatten(0, 1), batch["second"].flatten(0, 1)])
         features = model(pictures.contiguous(memory_format=torch.channels_last))
-        first, second = features.view(2, groups, versions, -1)
+        first, second = features.view(2, photographs, copies, -1)
         return criterion(first, second, batch["similarity"]), {}
 
-    data = QualityGroups(photographs, recipe, steps * recipe.batch_groups, cache)
-    settings = LoopSettings(out, steps, recipe.batch_groups, save_every, workers, mixed_precision)
-    out.mkdir(parents=True, exist_ok=True)
-    (out / RECIPE).write_text(json.dumps(describe(recipe), indent=2) + "\n", encoding="utf-8")
-    run(encoder, loss_of, data, optimiser, schedule, settings, resume=resume)
+    data = ContrastiveViews(photographs.photographs, recipe, steps * recipe.batch_images, cache)
+    identity = _identity(describe(recipe), photographs.sha256, mixed_precision)
+    settings = LoopSettings(out, steps, recipe.batch_images, save_every, workers, mixed_precision, identity)
+    if resume:
+        steps_done(settings)  # before the record of the run there is written over
+    write_record(
+        out,
+        {"low_level": describe(recipe)},
+        describe_data(low_level=photographs),
+        recipe_name=recipe_name,
+        base_model=None,
+        mixed_precision={"low_level": mixed_precision},
+        steps={"low_level": steps},
+    )
+    run(encoder, loss_of, data, optimizer, schedule, settings, resume=resume)
     return encoder.eval()
 
 
 @dataclass(frozen=True)
 class LowLevelRun:
-    """What a run left: the encoder of its last checkpoint in evaluation mode, its recipe, and the steps so far."""
+    """What a run left.
+
+    Attributes:
+        encoder: of its last checkpoint, in evaluation mode.
+        record: of the run, with the steps taken so far.
+    """
 
     encoder: LowLevelEncoder
-    recipe: dict[str, Any]
-    steps: int
+    record: dict[str, Any]
 
 
 def read_low_level(out: Path) -> LowLevelRun:
     """The run in ``out``, finished or not.
 
     Raises:
-        UsageError: it has no checkpoint yet.
+        UsageError: it has no checkpoint yet, or only that of an earlier run in the same folder.
     """
     checkpoint = last_checkpoint(out)
     if checkpoint is None:
         raise UsageError(f"{out} holds no checkpoint of `low-level`")
     encoder = LowLevelEncoder()
     encoder.load_state_dict(load_file(checkpoint / "model.safetensors"))
-    steps = json.loads((checkpoint / "step.json").read_text(encoding="utf-8"))["step"]
-    return LowLevelRun(encoder.eval(), json.loads((out / RECIPE).read_text(encoding="utf-8")), steps)
+    record = read_record(out)
+    stored = json.loads((checkpoint / "step.json").read_text(encoding="utf-8"))
+    settings, precision = record["settings"]["low_level"], record["mixed_precision"]["low_level"]
+    told = _identity(settings, record["data"][0]["sha256"], precision)
+    if stored.get("identity") not in (None, told):  # None: by version 0.1
+        raise UsageError(f"the checkpoint in {out} is that of an earlier run there: let the last one save its own")
+    return LowLevelRun(encoder.eval(), record | {"steps": {"low_level": stored["step"]}})
+
+
+def _identity(settings: dict[str, Any], photographs: str, mixed_precision: str) -> dict[str, Any]:
+    return {"settings": settings, "photographs": photographs, "mixed_precision": mixed_precision}

@@ -18,10 +18,12 @@ _MODEL: GRepQ | None = None
 
 
 @dataclass(frozen=True)
-class Analysis:
-    """Attributes:
-    low, high: Q_L and Q_H, ``(n,)``.
-    features: ``(n, d)`` float32.
+class ScoredPhotographs:
+    """Scores and features in the order of the photographs.
+
+    Attributes:
+        low, high: Q_L and Q_H, ``(n,)``.
+        features: ``(n, d)`` float32.
     """
 
     low: NDArray[np.float64]
@@ -34,25 +36,29 @@ class Analysis:
         return self.low + self.high
 
 
-def analyse_photographs(
+def score_photographs(
     directory: Path,
     photographs: list[Path],
     *,
     workers: int | None = None,
     on_done: Callable[[int], None] | None = None,
-) -> Analysis:
-    """Analyse ``photographs`` by the model in ``directory``; single-threaded processes beat one with threads."""
+) -> ScoredPhotographs:
+    """Score ``photographs`` by the model in ``directory``; single-threaded processes beat one with threads.
+
+    Raises:
+        ImageError: one of them cannot be read.
+    """
     workers = workers or os.cpu_count() or 1
     context = multiprocessing.get_context("spawn")  # torch's threads do not survive a fork
     low, high, features = [], [], []
     with ProcessPoolExecutor(workers, context, _start, (str(directory),)) as pool:
-        for count, (a, b, vector) in enumerate(pool.map(_analyse, map(str, photographs), chunksize=4), start=1):
+        for count, (a, b, vector) in enumerate(pool.map(_score, map(str, photographs), chunksize=4), start=1):
             low.append(a)
             high.append(b)
             features.append(vector)
             if on_done:
                 on_done(count)
-    return Analysis(np.array(low), np.array(high), np.stack(features))
+    return ScoredPhotographs(np.array(low), np.array(high), np.stack(features))
 
 
 def _start(directory: str) -> None:
@@ -63,7 +69,7 @@ def _start(directory: str) -> None:
     _MODEL = GRepQ.from_pretrained(directory, device="cpu", dtype="float32")
 
 
-def _analyse(path: str) -> tuple[float, float, NDArray[np.float32]]:
+def _score(path: str) -> tuple[float, float, NDArray[np.float32]]:
     assert _MODEL is not None  # set by _start in this process
-    [score], features = _MODEL.analyse([path])
+    [score], features = _MODEL.score_and_features([path])
     return score.low_level, score.high_level, features[0]

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from grepq_iqa.errors import UsageError
+from grepq_iqa.weights import renamed
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -20,26 +21,26 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class LowLevelRecipe:
-    """Settings of the low-level encoder's training (METHOD section 4). Give ``steps`` or ``epochs``.
+    """Settings of the low-level encoder's training (docs/method.md, section 4). Give ``steps`` or ``epochs``.
 
     Attributes:
         crop: side of the random square that stands for a photograph, in pixels; 0 takes the whole photograph.
         grid, cell: a fragment view has ``grid * grid`` crops of ``cell`` pixels.
-        distortions_per_group, levels_per_distortion: a group is the photograph and their product of damaged versions.
+        distortions_per_image, levels_per_distortion: an item is the photograph and their product of distorted copies.
         families: names in ``distortions.DISTORTIONS`` to draw from, or "all".
-        fixed_versions: a photograph is damaged in the same way every epoch, so its FSIM matrix can be kept.
+        fixed_copies: a photograph is distorted in the same way every epoch, so its FSIM matrix can be kept.
         similarity_power: FSIM is raised to this power before it weights pairs; the paper's is 1.
     """
 
     crop: int
     grid: int
     cell: int
-    distortions_per_group: int
+    distortions_per_image: int
     levels_per_distortion: int
     families: list[str] | str
     temperature: float
     similarity_power: float
-    batch_groups: int
+    batch_images: int
     warmup_steps: int
     learning_rate: float
     final_learning_rate: float
@@ -47,7 +48,7 @@ class LowLevelRecipe:
     seed: int
     steps: int = 0
     epochs: int = 0
-    fixed_versions: bool = False
+    fixed_copies: bool = False
 
 
 @dataclass(frozen=True)
@@ -58,26 +59,39 @@ class FeatureRecipe:
         low_level: the low-level encoder's features.
         layers: one a pooled stage of the high-level tower, or one for the whole of a tower without stages.
         head: the tower's last map, where it is pooled.
-        damage: what is read of damage, where it is.
+        distortion: the amounts of distortion, where there are any.
     """
 
     low_level: float
     layers: list[float]
     head: float = 1.0
-    damage: float = 1.0
+    distortion: float = 1.0
 
 
 @dataclass(frozen=True)
 class ScoringRecipe:
-    """How Q_L and Q_H share Q, by their spreads over ordinary photographs. The paper's scales suit its own encoders.
+    """How Q_L and Q_H share Q, by their standard deviations over unlabeled in-the-wild images.
+
+    The paper's scales suit its own encoders.
 
     Attributes:
-        high_level_spread: standard deviation of Q_H; 0 keeps the paper's scales of both parts, 10 and 100.
-        low_level_share: standard deviation of Q_L, by that of Q_H.
+        high_level_std: standard deviation of Q_H; 0 keeps the paper's scales of both parts, 10 and 100.
+        low_level_ratio: standard deviation of Q_L, by that of Q_H.
     """
 
-    high_level_spread: float
-    low_level_share: float = 0.0
+    high_level_std: float
+    low_level_ratio: float = 0.0
+
+
+@dataclass(frozen=True)
+class ProvenanceRecipe:
+    """What a model made by this recipe says of itself.
+
+    Attributes:
+        human_scores: how human scores were used in choosing the recipe, a sentence; no training reads any.
+    """
+
+    human_scores: str
 
 
 def load_recipe(name: str, section: str, kind: type[T], **overrides: Any) -> T:
@@ -114,9 +128,15 @@ def has_section(name: str, section: str) -> bool:
     return section in _read(name)[1]
 
 
+def recipe_label(name: str) -> str:
+    """What config.json and the model card call recipe ``name``: a bundled one's name, or that of the file."""
+    return Path(name).name
+
+
 def describe(recipe: object) -> dict[str, Any]:
     """The settings as plain values, for config.json and checkpoints."""
-    return asdict(recipe)  # type: ignore[call-overload]
+    values: dict[str, Any] = asdict(recipe)  # type: ignore[call-overload]
+    return values
 
 
 def _read_section(name: str, section: str) -> tuple[Path, dict[str, Any]]:
@@ -127,10 +147,20 @@ def _read_section(name: str, section: str) -> tuple[Path, dict[str, Any]]:
 
 
 def _read(name: str) -> tuple[Path, dict[str, Any]]:
+    """Path and sections of a recipe, in today's words whatever those of the file are."""
     path = Path(name)
     if not name.endswith(".toml"):
         path = Path(str(resources.files("grepq_iqa.training") / "recipes" / f"{name}.toml"))
     if not path.is_file():
         known = sorted(p.stem for p in path.parent.glob("*.toml"))
         raise UsageError(f"no recipe {name!r}: give a .toml file or one of {', '.join(known)}")
-    return path, tomllib.loads(path.read_text(encoding="utf-8"))
+    try:
+        written = tomllib.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UsageError(f"{path} is not TOML: {error}") from error
+    sections = renamed.renamed(written, renamed.RECIPE_SECTIONS)
+    clip = "batch_size" in sections.get("high_level", {})
+    return path, {
+        section: renamed.recipe_section("high_level_clip" if section == "high_level" and clip else section, settings)
+        for section, settings in sections.items()
+    }

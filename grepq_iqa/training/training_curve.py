@@ -1,4 +1,4 @@
-"""The learning curve of a run as a picture, from its metrics.jsonl."""
+"""The training curve of a run as a picture, from its metrics.jsonl."""
 
 from __future__ import annotations
 
@@ -8,11 +8,13 @@ from pathlib import Path
 import numpy as np
 
 from grepq_iqa.errors import UsageError
+from grepq_iqa.files import replacing
+from grepq_iqa.text import MARK
 
 SMOOTHED_POINTS = 60  # the running mean spans 1/60 of the run
 
 
-def plot_learning_curve(out: Path) -> Path:
+def plot_training_curve(out: Path) -> Path:
     """Draw ``out/curve.png``: the loss of every step, its running mean, and the learning rate.
 
     Raises:
@@ -21,7 +23,7 @@ def plot_learning_curve(out: Path) -> Path:
     try:
         from matplotlib.figure import Figure
     except ImportError:
-        raise UsageError("the learning curve needs matplotlib: pip install 'grepq-iqa[train]'") from None
+        raise UsageError("the training curve needs matplotlib: pip install 'grepq-iqa[train]'") from None
     try:
         rows = [json.loads(line) for line in (out / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
     except OSError as error:
@@ -40,5 +42,6 @@ def plot_learning_curve(out: Path) -> Path:
         rate.set_ylabel("learning rate (dotted)")
     axes.legend()
     path = out / "curve.png"
-    figure.savefig(path, dpi=120)
+    with replacing(path) as beside:
+        figure.savefig(beside, dpi=120, metadata={"Software": MARK})
     return path

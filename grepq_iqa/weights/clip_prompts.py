@@ -15,9 +15,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from grepq_iqa.errors import WeightsError
+from grepq_iqa.files import write_atomically
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from torch import Tensor, nn
 
 GOOD_PROMPT = "A good photo."
 BAD_PROMPT = "A bad photo."
@@ -71,7 +72,6 @@ def cached_prompts(checkpoint: str | os.PathLike[str], sha256: str, prompts: Map
     Raises:
         WeightsError: the checkpoint is not that of this model, or the folder cannot be written.
     """
-    from grepq_iqa.weights.hash_cache import write_atomically
     from grepq_iqa.weights.tensors import read_safetensors
 
     model, good, bad = prompts["model"], prompts["good"], prompts["bad"]
@@ -109,17 +109,18 @@ def _holds_vectors(path: Path) -> bool:
     )
 
 
-def _text_tower(model: str):
+def _text_tower(model: str) -> nn.Module:
     from open_clip import get_model_config
     from open_clip.transformer import QuickGELU, TextTransformer
     from torch import nn
 
     config = get_model_config(model)
-    return TextTransformer(
+    tower: nn.Module = TextTransformer(
         **config["text_cfg"],
         output_dim=config["embed_dim"],
         act_layer=QuickGELU if config.get("quick_gelu") else nn.GELU,
     )
+    return tower
 
 
 def _check_names(given: Mapping[str, Tensor], wanted: Mapping[str, Tensor], model: str) -> None:

@@ -10,18 +10,17 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from grepq_iqa.weights.manifest import sha256_of
+from grepq_iqa.files import sha256_of, write_atomically
 
 _EMPTY: dict[str, Any] = {"format": 1, "digests": {}, "revisions": {}, "files": {}}
 _LOCK_SECONDS = 10
 
 
-def records_folder(cache_dir: str | os.PathLike[str] | None = None) -> Path:
+def hash_cache_folder(cache_dir: str | os.PathLike[str] | None = None) -> Path:
     """Where records and derived files live for this cache."""
     if cache_dir is not None:
         return Path(cache_dir).expanduser() / "grepq-iqa"
@@ -30,7 +29,7 @@ def records_folder(cache_dir: str | os.PathLike[str] | None = None) -> Path:
     return Path(constants.HF_ASSETS_CACHE) / "grepq-iqa"
 
 
-class Records:
+class HashCache:
     """``records.json`` of one folder. Reading never fails; a folder that cannot be written is simply not remembered."""
 
     def __init__(self, folder: Path) -> None:
@@ -42,7 +41,8 @@ class Records:
         key, mark = str(path.resolve()), [stat.st_size, stat.st_mtime_ns]
         known = self._read()["digests"].get(key)
         if isinstance(known, list) and known[:2] == mark and not recompute:
-            return known[2]
+            result: str = known[2]
+            return result
         digest = sha256_of(path)
         if known != [*mark, digest]:
             self._update(lambda data: data["digests"].update({key: [*mark, digest]}))
@@ -50,7 +50,8 @@ class Records:
 
     def commit(self, repo: str, revision: str) -> str | None:
         """The commit that a branch or tag was resolved to, or None."""
-        return self._read()["revisions"].get(f"{repo}@{revision}")
+        result: str | None = self._read()["revisions"].get(f"{repo}@{revision}")
+        return result
 
     def files(self, key: str) -> dict[str, str | None]:
         """File name -> sha256 recorded under ``key``: "owner/repo@commit", or the name of a model of the manifest."""
@@ -83,7 +84,7 @@ class Records:
 
     @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
-        import filelock  # a dependency of both torch and huggingface_hub
+        import filelock
 
         self.path.parent.mkdir(parents=True, exist_ok=True)
         # filelock's Timeout is an OSError.
@@ -92,17 +93,5 @@ class Records:
 
 
 def _fresh() -> dict[str, Any]:
-    return json.loads(json.dumps(_EMPTY))
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file so that a reader sees the old content or the new, never a part."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    try:
-        with os.fdopen(handle, "wb") as stream:
-            stream.write(content)
-        Path(temporary).replace(path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    result: dict[str, Any] = json.loads(json.dumps(_EMPTY))
+    return result

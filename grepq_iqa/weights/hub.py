@@ -11,9 +11,11 @@ import re
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from grepq_iqa._version import __version__
 from grepq_iqa.errors import WeightsError
+from grepq_iqa.text import first_line
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -27,6 +29,8 @@ _NOT_WRITABLE = {errno.EACCES, errno.EPERM, errno.EROFS}
 # By name, because the client's HTTP library has been requests, httpx and httpx2 in turn.
 _TIMEOUTS = {"TimeoutException", "Timeout"}
 _UNREACHABLE = {"ConnectError", "ConnectionError", "ProxyError", "UnsupportedProtocol"}
+_CERTIFICATES = ("SSL_CERT_FILE", "SSL_CERT_DIR", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
+_BAD_ADDRESS = {"InvalidURL", "InvalidProxyURL", "LocationParseError", "InvalidSchema", "MissingSchema"}
 _INTERRUPTED = {"RemoteProtocolError", "ReadError", "WriteError", "ProtocolError", "ChunkedEncodingError"}
 
 
@@ -51,6 +55,7 @@ class Hub:
 
     def cached(self, repo: str, file: str, revision: str) -> Path | None:
         """The cached file at a branch, tag or commit, or None; makes no request."""
+        _require_address()
         from huggingface_hub import try_to_load_from_cache
 
         path = try_to_load_from_cache(repo, file, cache_dir=self.cache_dir, revision=revision)
@@ -71,6 +76,7 @@ class Hub:
         Raises:
             WeightsError: the repository or revision cannot be read; the message says which setting to change.
         """
+        _require_address()
         from huggingface_hub import HfApi, constants
 
         api = HfApi(token=self.token, library_name="grepq-iqa", library_version=__version__)
@@ -127,7 +133,7 @@ class Hub:
         status = getattr(response, "status_code", None)
         number = next((n for link in _chain(error) if (n := getattr(link, "errno", None)) is not None), None)
 
-        reason, hint = f"cannot be downloaded: {_first_line(error)}", "try again later"
+        reason, hint = f"cannot be downloaded: {first_line(error)}", "try again later"
         if "OfflineModeIsEnabled" in names:
             reason, hint = "is not in the cache and may not be downloaded", "unset HF_HUB_OFFLINE"
         elif "HFValidationError" in names:
@@ -161,12 +167,47 @@ class Hub:
             hint = "set HF_HUB_DOWNLOAD_TIMEOUT and HF_HUB_ETAG_TIMEOUT to more seconds"
         elif _was_interrupted(error):
             reason, hint = "was cut off while downloading, again and again", "run the same command again"
+        elif trouble := _setting_at_fault(error, names):
+            reason, hint = f"cannot be downloaded: {trouble[0]}", trouble[1]
         elif _UNREACHABLE & names:
             reason = f"cannot be downloaded: {constants.ENDPOINT} cannot be reached"
             hint = "check the network, HTTPS_PROXY and HF_ENDPOINT"
         elif "FileMetadataError" in names:
             reason, hint = f"cannot be downloaded: {constants.ENDPOINT} does not answer as a Hub", "check HF_ENDPOINT"
         return WeightsError(f"{what} {reason}", repo, file, hint)
+
+
+def _setting_at_fault(error: BaseException, names: set[str]) -> tuple[str, str] | None:
+    """What is wrong and what to change, where it is the user's proxy, certificates or address."""
+    said = " ".join(str(link) for link in _chain(error)).lower()
+    if "socks" in said:
+        return "its SOCKS proxy needs a package that is missing", "pip install 'httpx[socks]', or use an HTTP proxy"
+    missing = isinstance(error, FileNotFoundError) and any(os.environ.get(name) for name in _CERTIFICATES)
+    if missing or "ssl" in said or "certificate" in said or any("SSL" in name for name in names):
+        return (
+            f"the certificate of {_endpoint()} is not trusted, or the file of trusted ones cannot be read",
+            "set SSL_CERT_FILE (or REQUESTS_CA_BUNDLE) to your organization's certificates, or unset a wrong one",
+        )
+    if _BAD_ADDRESS & names or ("port" in said and ("invalid" in said or "range" in said)):
+        return "an address is not one", "check HF_ENDPOINT, HTTPS_PROXY and HTTP_PROXY, the port included"
+    return None
+
+
+def _require_address() -> None:
+    """Refuse an HF_ENDPOINT that is no address: huggingface_hub itself cannot be imported with one."""
+    endpoint = os.environ.get("HF_ENDPOINT", "")
+    try:
+        urlsplit(endpoint).port  # noqa: B018 - reading it is the check
+    except ValueError as error:
+        raise WeightsError(
+            f"HF_ENDPOINT is no address: {error}", endpoint, hint="unset it, or correct its port"
+        ) from error
+
+
+def _endpoint() -> str:
+    from huggingface_hub import constants
+
+    return str(constants.ENDPOINT)
 
 
 def content_sha256(path: Path) -> str | None:
@@ -221,8 +262,3 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
         seen.add(id(link))
         yield link
         link = link.__cause__ or link.__context__
-
-
-def _first_line(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__

@@ -1,6 +1,6 @@
 """The authors' release -> a model directory.
 
-Three files (METHOD section 6): ``low_level_model_weights.tar``, ``high_level_model_weights.pth`` and
+Three files (docs/method.md, section 6): ``low_level_model_weights.tar``, ``high_level_model_weights.pth`` and
 ``pristine_patches_096_0.75_0.80.hdf5``, of Srinath et al., "Learning Generalizable Perceptual Representations for
 Data-Efficient No-Reference Image Quality Assessment", WACV 2024. Pickles are read by torch's ``weights_only``
 unpickler, which builds tensors and plain containers and refuses everything else.
@@ -8,7 +8,6 @@ unpickler, which builds tensors and plain containers and refuses everything else
 
 from __future__ import annotations
 
-import json
 import os
 import pickle
 from collections.abc import Callable, Iterator, Mapping
@@ -22,9 +21,10 @@ from torch import Tensor
 from grepq_iqa._version import __version__
 from grepq_iqa.encoders.low_level import LowLevelEncoder
 from grepq_iqa.errors import UsageError, WeightsError
+from grepq_iqa.files import sha256_of, write_atomically
 from grepq_iqa.weights import resolve
 from grepq_iqa.weights.clip_prompts import BAD_PROMPT, GOOD_PROMPT, prompt_vectors
-from grepq_iqa.weights.manifest import sha256_of
+from grepq_iqa.weights.config import FORMAT, write_config
 from grepq_iqa.weights.tensors import POSITIONAL, misfits, misshapen, read_safetensors
 from grepq_iqa.zero_shot import Moments
 
@@ -68,7 +68,7 @@ def import_official(
             key is named.
         UsageError: ``output`` already holds a model.
     """
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     folder = Path(output)
     if (folder / "config.json").exists() and not overwrite:
@@ -82,7 +82,7 @@ def import_official(
     mean, covariance = pristine_statistics(encoder.eval(), pristine, progress=progress)
 
     config = {
-        "format": 1,
+        "format": FORMAT,
         "family": "grepq",
         "name": "rn50",
         "low_level": {"architecture": "resnet18", "patch": PATCH, "stride": PATCH // 2, "evaluation": "exact"},
@@ -103,11 +103,9 @@ def import_official(
             "scores": [],
         },
     }
-    folder.mkdir(parents=True, exist_ok=True)
-    save_file({**low, "pristine.mean": mean, "pristine.cov": covariance}, folder / "low_level.safetensors")
-    save_file({**high, **prompts}, folder / "high_level.safetensors")
-    # Last, so that a folder with a config.json is complete.
-    (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n", encoding="utf-8")
+    write_atomically(folder / "low_level.safetensors", save({**low, "pristine.mean": mean, "pristine.cov": covariance}))
+    write_atomically(folder / "high_level.safetensors", save({**high, **prompts}))
+    write_config(folder / "config.json", config)  # last, so that a folder with a config.json is complete
     return folder
 
 
@@ -312,7 +310,8 @@ def _rn50_state() -> dict[str, Tensor]:
         tower = ModifiedResNet(
             vision["layers"], config["embed_dim"], vision["width"] * 32 // 64, vision["image_size"], vision["width"]
         )
-    return tower.state_dict()
+    result: dict[str, Tensor] = tower.state_dict()
+    return result
 
 
 def _refuse(problems: list[str], path: str, what: str) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections.abc import Mapping
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from grepq_iqa.errors import WeightsError
+from grepq_iqa.files import sha256_of, write_atomically
 
 PACKAGE = Path(__file__).resolve().parent.parent
 
@@ -104,15 +104,6 @@ def _model(name: str, entry: dict[str, Any]) -> ModelEntry:
     return ModelEntry(name=name, files=files, how_to_get=how_to_get, **fields)
 
 
-def sha256_of(path: str | os.PathLike[str]) -> str:
-    """SHA-256 of a file, 64 lower-case hex digits, read in pieces of 1 MiB."""
-    digest = hashlib.sha256()
-    with Path(path).open("rb") as stream:
-        while piece := stream.read(1 << 20):
-            digest.update(piece)
-    return digest.hexdigest()
-
-
 def hash_files(directory: str | os.PathLike[str]) -> dict[str, dict[str, str | int]]:
     """Hash the model files of a directory: ``{name: {"sha256": hex digits, "size": bytes}}``, in MODEL_FILES' order."""
     root = Path(directory)
@@ -142,5 +133,5 @@ def update_manifest(path: str | os.PathLike[str] | None = None, package: Path = 
             if "bundled" in entry and (package / entry["bundled"]).is_file():
                 bundled = package / entry["bundled"]
                 entry.update(sha256=sha256_of(bundled), size=bundled.stat().st_size)
-    target.write_text(json.dumps(data, indent=2) + "\n", encoding="utf-8")
+    write_atomically(target, json.dumps(data, indent=2) + "\n")
     return target

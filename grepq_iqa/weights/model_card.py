@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
+
+from grepq_iqa.files import write_atomically
+from grepq_iqa.weights.config import read_config
 
 LIBRARY = "grepq-iqa"
 PIPELINE = "image-classification"  # the Hub has no tag for image quality; this is the nearest with an image and numbers
@@ -19,7 +23,7 @@ METRICS = {
 }
 
 LIMITS = (
-    "Screenshots, text, drawings, maps and other pictures that no camera took: the notion of quality was learnt from "
+    "Screenshots, text, drawings, maps and other pictures that no camera took: the notion of quality was learned from "
     "photographs.",
     "Photographs from special instruments (medical, satellite, microscope, thermal, depth): what looks like a fault "
     "there may be the signal.",
@@ -29,7 +33,7 @@ LIMITS = (
     "Differences smaller than the spread of human ratings: two photographs a few hundredths apart are equal.",
     "Decisions about people. Neither training nor testing looked at groups of people, and a camera's quality goes "
     "with its price.",
-    "Predicted MOS outside the kind of pictures that were labelled: fit again on your own, and look at the interval.",
+    "Predicted MOS outside the kind of pictures that were labeled: fit again on your own, and look at the interval.",
 )
 
 CITATION = """@inproceedings{srinath2024grepq,
@@ -44,9 +48,10 @@ def model_card(config: Mapping[str, Any], *, repo_id: str | None = None, fitted:
     """README.md for a model: front matter that the Hub reads, then text that people read.
 
     Args:
-        config: config.json. Of ``provenance`` the card shows ``license``, ``base_model``, ``data`` (names, or
-            dicts with ``name`` and optionally ``id``, ``license``, ``count``), ``recipe``, ``code_version`` and
-            ``scores`` (dicts with ``dataset``, ``metric``, ``value`` and optionally ``split``, ``labels``).
+        config: config.json, of any format. Of ``provenance`` the card shows ``license``, the base models and data of
+            both trainings and of the export (of format 1: ``base_model`` and ``data``), their ``recipe`` and
+            ``code_version``, ``human_scores`` and ``scores`` (dicts with ``dataset``, ``metric``, ``value`` and
+            optionally ``split``, ``labels``).
         repo_id: where the model will be, for the example; otherwise the folder's own name.
         fitted: whether it holds calibration.safetensors and so predicts MOS.
 
@@ -70,6 +75,17 @@ def model_card(config: Mapping[str, Any], *, repo_id: str | None = None, fitted:
     return "\n\n".join(sections) + "\n"
 
 
+def write_card(directory: Path) -> None:
+    """Write README.md of a model directory from its config.json.
+
+    Raises:
+        WeightsError: the config cannot be read.
+    """
+    config = read_config(str(directory), directory / "config.json")
+    fitted = (directory / "calibration.safetensors").is_file()
+    write_atomically(directory / "README.md", model_card(config, fitted=fitted))
+
+
 def _front_matter(config: Mapping[str, Any], name: str, scores: Sequence[Mapping[str, Any]]) -> str:
     provenance = config.get("provenance") or {}
     matter: dict[str, Any] = {
@@ -78,8 +94,8 @@ def _front_matter(config: Mapping[str, Any], name: str, scores: Sequence[Mapping
         "pipeline_tag": PIPELINE,
         "tags": list(TAGS),
     }
-    if base := _as_list(provenance.get("base_model")):
-        matter["base_model"] = base
+    if hub := [base["hub"] for base in _base_models(provenance) if base.get("hub")]:
+        matter["base_model"] = hub
     # The Hub accepts its own data set names only; others are named in the text.
     if datasets := [entry["id"] for entry in _data(provenance) if entry.get("id")]:
         matter["datasets"] = datasets
@@ -111,7 +127,7 @@ def _summary(config: Mapping[str, Any], fitted: bool) -> str:
     if fitted:
         return (
             text
-            + " This copy was also fitted to labelled images: it predicts their mean opinion score, with an interval."
+            + " This copy was also fitted to labeled images: it predicts their mean opinion score, with an interval."
         )
     return text
 
@@ -127,7 +143,8 @@ def _example(where: str, fitted: bool) -> str:
 def _description(config: Mapping[str, Any]) -> str:
     low, high = config.get("low_level") or {}, config.get("high_level") or {}
     side = config.get("max_side")
-    reader = ", and a copy of its later stages that reads damage" if high.get("damage") else ""
+    head = high.get("distortion_head") or high.get("damage")
+    reader = ", and a copy of its later stages that sees distortions" if head else ""
     rows = [
         ("Low level", f"{low.get('architecture', 'unknown')}, patches of {low.get('patch', 96)} pixels"),
         ("High level", f"{high.get('architecture', 'unknown')} {high.get('model', '')}".strip() + reader),
@@ -142,15 +159,37 @@ def _description(config: Mapping[str, Any]) -> str:
 
 
 def _making(provenance: Mapping[str, Any]) -> str:
+    stages = [provenance.get(stage) or {} for stage in ("low_level", "high_level", "export")]
+    recipes = [provenance.get("recipe"), *(stage.get("recipe") for stage in stages)]
+    versions = [provenance.get("code_version"), *(stage.get("code_version") for stage in stages)]
     rows = [
-        ("Recipe", str(provenance.get("recipe", "not recorded"))),
-        ("Code version", str(provenance.get("code_version", "not recorded"))),
-        ("Starts from", ", ".join(_as_list(provenance.get("base_model"))) or "random weights"),
+        ("Recipe", ", ".join(dict.fromkeys(str(r) for r in recipes if r)) or "not recorded"),
+        ("Code version", ", ".join(dict.fromkeys(v for v in versions if v)) or "not recorded"),
+        ("Starts from", "; ".join(_in_words(base) for base in _base_models(provenance)) or "random weights"),
     ]
     for entry in _data(provenance):
         extra = [f"{entry['count']} images" if entry.get("count") else "", str(entry.get("license") or "")]
-        rows.append(("Data", ", ".join(part for part in [str(entry["name"]), *extra] if part)))
+        role = f"Data, {entry['role'].replace('_', ' ')}" if entry.get("role") else "Data"
+        rows.append((role, ", ".join(part for part in [str(entry["name"]), *extra] if part)))
+    if human := provenance.get("human_scores"):
+        rows.append(("Human scores in training", "yes" if human.get("in_training") else "none"))
+        rows.append(("Human scores in choosing the recipe", str(human.get("in_choosing_the_recipe", "not recorded"))))
     return _table(("", ""), rows)
+
+
+def _base_models(provenance: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """Where weights came from, as dicts with ``name`` and optionally ``package``, ``file``, ``sha256`` and ``hub``."""
+    records = [(provenance.get(stage) or {}).get("base_model") for stage in ("low_level", "high_level")]
+    given = [provenance.get("base_model"), *records]
+    found = [one for entry in given if entry for one in (entry if isinstance(entry, list) else [entry])]
+    return [one if isinstance(one, Mapping) else {"name": str(one), "hub": str(one)} for one in found]
+
+
+def _in_words(base: Mapping[str, Any]) -> str:
+    extra = [str(base.get("package") or ""), str(base.get("file") or "")]
+    hashed = f"SHA-256 {base['sha256'][:16]}..." if base.get("sha256") else ""
+    known = ", ".join(part for part in [*extra, hashed] if part)
+    return str(base["name"]) + (f" ({known})" if known else "")
 
 
 def _measured(scores: Sequence[Mapping[str, Any]]) -> str:
@@ -176,14 +215,16 @@ def _scores(provenance: Mapping[str, Any]) -> list[Mapping[str, Any]]:
 
 
 def _data(provenance: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    entries = provenance.get("data") or []
-    if isinstance(entries, (str, Mapping)):
-        entries = [entries]
-    return [entry if isinstance(entry, Mapping) else {"name": str(entry)} for entry in entries]
-
-
-def _as_list(value: Any) -> list[str]:
-    return [] if value is None else [value] if isinstance(value, str) else [str(item) for item in value]
+    """Data of every stage, each role of a stage once."""
+    given = provenance.get("data") or []
+    entries: list[Any] = [given] if isinstance(given, (str, Mapping)) else list(given)
+    for stage in ("low_level", "high_level", "export"):
+        entries += (provenance.get(stage) or {}).get("data") or []
+    known: dict[Any, Mapping[str, Any]] = {}
+    for entry in entries:
+        one = entry if isinstance(entry, Mapping) else {"name": str(entry)}
+        known.setdefault((one.get("role"), one.get("sha256"), one["name"]), one)
+    return list(known.values())
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -24,7 +24,8 @@ def push_to_hub(
 ) -> str:
     """Upload a model directory in one commit; the repository and the branch are made when they do not exist.
 
-    Only the files of a model are sent, and README.md: the directory's own if it has one, else a model card.
+    Only the files of a model are sent, and README.md: the directory's own where someone wrote one, else a
+    model card.
 
     Args:
         directory: as ``save_pretrained`` writes it.
@@ -64,13 +65,15 @@ def push_to_hub(
 
 def _card(folder: Path, repo_id: str) -> str:
     own = folder / "README.md"
-    if own.is_file():
-        return own.read_text(encoding="utf-8")
+    written = own.read_text(encoding="utf-8") if own.is_file() else None
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     except ValueError as error:
         raise WeightsError(f"config.json of {folder} is not JSON: {error}", repo_id, "config.json") from error
-    return model_card(config, repo_id=repo_id, fitted=(folder / "calibration.safetensors").is_file())
+    fitted = (folder / "calibration.safetensors").is_file()
+    if written is not None and written != model_card(config, fitted=fitted):
+        return written
+    return model_card(config, repo_id=repo_id, fitted=fitted)  # with the repository's name in its example
 
 
 def _explained(error: Exception, repo_id: str, revision: str) -> WeightsError:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from grepq_iqa.errors import UsageError, WeightsError
 from grepq_iqa.weights import manifest as manifests
-from grepq_iqa.weights.hash_cache import Records, records_folder
+from grepq_iqa.weights.hash_cache import HashCache, hash_cache_folder
 from grepq_iqa.weights.hub import Hub, content_sha256, is_commit, offline
 from grepq_iqa.weights.manifest import MODEL_FILES, REQUIRED_FILES, ModelEntry, load_manifest
 
@@ -53,6 +53,7 @@ class FileCheck:
 
     @property
     def ok(self) -> bool:
+        """Whether the file is here and nothing contradicts its hash."""
         return self.sha256 is not None and self.expected in (None, self.sha256)
 
 
@@ -103,7 +104,7 @@ def resolve(
         UsageError: two different revisions were given.
     """
     local_only = local_files_only or offline()
-    hub, records = Hub(cache_dir, token), Records(records_folder(cache_dir))
+    hub, records = Hub(cache_dir, token), HashCache(hash_cache_folder(cache_dir))
     plan = _plan(name, revision, hub, records, local_only, refresh)
     paths = _obtain(plan, hub, records, local_only)
     if plan.entry is not None and plan.entry.prompts:
@@ -117,7 +118,7 @@ def fetch_checkpoint(name: str, *, cache_dir: str | os.PathLike[str] | None = No
     Raises:
         WeightsError: as `resolve`.
     """
-    hub, records = Hub(cache_dir), Records(records_folder(cache_dir))
+    hub, records = Hub(cache_dir), HashCache(hash_cache_folder(cache_dir))
     plan = _plan(name, None, hub, records, offline(), False)
     return _obtain(plan, hub, records, offline())[HIGH_LEVEL]
 
@@ -133,7 +134,7 @@ def verify(
     Raises:
         WeightsError: the model is unknown, or nothing of it is on this machine.
     """
-    hub, records = Hub(cache_dir), Records(records_folder(cache_dir))
+    hub, records = Hub(cache_dir), HashCache(hash_cache_folder(cache_dir))
     plan = _plan(name, revision, hub, records, local_only=True, refresh=False)
     checks = []
     for part in plan.parts:
@@ -147,7 +148,7 @@ def verify(
 
 def is_available(name: str, *, cache_dir: str | os.PathLike[str] | None = None) -> bool:
     """Whether every file of a model is on this machine; checks presence, not hashes."""
-    hub, records = Hub(cache_dir), Records(records_folder(cache_dir))
+    hub, records = Hub(cache_dir), HashCache(hash_cache_folder(cache_dir))
     try:
         plan = _plan(name, None, hub, records, local_only=True, refresh=False)
     except WeightsError:
@@ -162,7 +163,7 @@ def _plan(
     name: str | os.PathLike[str] | None,
     revision: str | None,
     hub: Hub,
-    records: Records,
+    records: HashCache,
     local_only: bool,
     refresh: bool,
 ) -> _Plan:
@@ -201,7 +202,7 @@ def _directory_plan(name: str, folder: Path) -> _Plan:
 
 
 def _manifest_plan(
-    entry: ModelEntry, revision: str | None, hub: Hub, records: Records, local_only: bool, refresh: bool
+    entry: ModelEntry, revision: str | None, hub: Hub, records: HashCache, local_only: bool, refresh: bool
 ) -> _Plan:
     if entry.source == "unpublished":
         ways = "; ".join(entry.how_to_get)
@@ -231,7 +232,7 @@ def _manifest_plan(
     return _Plan(entry.name, source, commit, tuple(parts), entry, record, branch)
 
 
-def _repo_plan(repo: str, wanted: str, hub: Hub, records: Records, local_only: bool, refresh: bool) -> _Plan:
+def _repo_plan(repo: str, wanted: str, hub: Hub, records: HashCache, local_only: bool, refresh: bool) -> _Plan:
     commit = _known_commit(repo, "config.json", wanted, hub, records, refresh and not local_only)
     listing = records.files(f"{repo}@{commit}") if commit else {}
     if not listing and local_only:
@@ -252,7 +253,7 @@ def _repo_plan(repo: str, wanted: str, hub: Hub, records: Records, local_only: b
     return _Plan(repo, f"hub:{repo}", commit, parts, None, f"{repo}@{commit}", branch)
 
 
-def _known_commit(repo: str, file: str, wanted: str, hub: Hub, records: Records, refresh: bool) -> str | None:
+def _known_commit(repo: str, file: str, wanted: str, hub: Hub, records: HashCache, refresh: bool) -> str | None:
     if is_commit(wanted):
         return wanted
     if refresh:
@@ -260,7 +261,7 @@ def _known_commit(repo: str, file: str, wanted: str, hub: Hub, records: Records,
     return records.commit(repo, wanted) or hub.cached_commit(repo, file, wanted)
 
 
-def _obtain(plan: _Plan, hub: Hub, records: Records, local_only: bool) -> dict[str, Path]:
+def _obtain(plan: _Plan, hub: Hub, records: HashCache, local_only: bool) -> dict[str, Path]:
     """Verified local paths of a plan's files, downloading what is missing."""
     paths: dict[str, Path] = {}
     digests: dict[str, str | None] = {}
@@ -275,7 +276,7 @@ def _obtain(plan: _Plan, hub: Hub, records: Records, local_only: bool) -> dict[s
     return paths
 
 
-def _check_local(model: str, part: _Part, records: Records) -> Path:
+def _check_local(model: str, part: _Part, records: HashCache) -> Path:
     path = part.path
     if path is None or not path.is_file():
         raise WeightsError(f"{part.name} of {model} is missing at {path}", model, part.name, "reinstall grepq-iqa")
@@ -289,7 +290,7 @@ def _check_local(model: str, part: _Part, records: Records) -> Path:
     return path
 
 
-def _fetch(part: _Part, hub: Hub, records: Records, local_only: bool) -> tuple[Path, str]:
+def _fetch(part: _Part, hub: Hub, records: HashCache, local_only: bool) -> tuple[Path, str]:
     path = hub.cached(part.repo, part.file, part.commit)
     if path is None:
         if local_only:
@@ -316,7 +317,7 @@ def _fetch(part: _Part, hub: Hub, records: Records, local_only: bool) -> tuple[P
     )
 
 
-def _converted(checkpoint: Path, prompts: Mapping[str, str], records: Records) -> Path:
+def _converted(checkpoint: Path, prompts: Mapping[str, str], records: HashCache) -> Path:
     """An open_clip checkpoint as high_level.safetensors: made once, so that later runs read the image tower alone."""
     from grepq_iqa.weights.clip_prompts import cached_prompts
     from grepq_iqa.weights.tensors import assemble_high_level
@@ -330,7 +331,7 @@ def _converted(checkpoint: Path, prompts: Mapping[str, str], records: Records) -
     return target
 
 
-def _matching(path: Path, part: _Part, records: Records) -> str | None:
+def _matching(path: Path, part: _Part, records: HashCache) -> str | None:
     """The file's sha256 if nothing contradicts it, else None."""
     digest = records.sha256(path)
     expected = {part.sha256, content_sha256(path)} - {None}

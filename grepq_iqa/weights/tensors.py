@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from grepq_iqa.errors import WeightsError
+from grepq_iqa.files import write_atomically
 
 if TYPE_CHECKING:
     from torch import Tensor
 
-# The attention pool's positional embedding is not added (METHOD section 1), so it is not kept either.
+# The attention pool's positional embedding is not added (docs/method.md, section 1), so it is not kept either.
 POSITIONAL = "attnpool.positional_embedding"
+COUNTER = "num_batches_tracked"
 
 
 def read_safetensors(path: Path, prefix: str = "") -> dict[str, Tensor]:
@@ -33,8 +34,11 @@ def read_safetensors(path: Path, prefix: str = "") -> dict[str, Tensor]:
 
 
 def misfits(given: Mapping[str, Tensor], wanted: Mapping[str, Tensor]) -> list[str]:
-    """What keeps ``given`` from being ``wanted``: every missing, every unexpected and every misshapen name."""
-    missing = [f"missing {name}" for name in wanted if name not in given]
+    """What keeps ``given`` from being ``wanted``: every missing, every unexpected and every misshapen name.
+
+    BatchNorm's step counters, which evaluation does not read, may be absent.
+    """
+    missing = [f"missing {name}" for name in wanted if name not in given and not name.endswith(COUNTER)]
     return missing + [f"unexpected {name}" for name in given if name not in wanted] + misshapen(given, wanted)
 
 
@@ -60,20 +64,15 @@ def assemble_high_level(checkpoint: Path, prompts: Path, target: Path) -> Path:
     Raises:
         WeightsError: an input is unreadable, or the target cannot be written.
     """
-    from safetensors import SafetensorError
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     visual = read_safetensors(checkpoint, prefix="visual.")
     tensors = {f"encoder.{name}": tensor for name, tensor in visual.items() if not name.endswith(POSITIONAL)}
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=target.parent) as folder:
-            finished = Path(folder) / target.name
-            save_file(tensors | read_safetensors(prompts), finished)
-            finished.replace(target)
-    except (OSError, SafetensorError) as error:
+        write_atomically(target, save(tensors | read_safetensors(prompts)))
+    except OSError as error:
         raise WeightsError(
-            f"{target} cannot be written: {getattr(error, 'strerror', None) or error}",
+            f"{target} cannot be written: {error.strerror or error}",
             target.name,
             os.fspath(target),
             "free some space, make it writable, or set HF_HOME or cache_dir=",

@@ -4,61 +4,59 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from grepq_iqa.benchmark.datasets.labeled_images import LabelledImages, Row, assemble
-from grepq_iqa.benchmark.datasets.tables import read_csv
+from grepq_iqa.benchmark.datasets.labeled_images import LabeledImages, Row, assemble
 from grepq_iqa.benchmark.datasets.tree import Tree
-from grepq_iqa.data.labels import IMAGE_ALIASES, MOS_ALIASES
+from grepq_iqa.data.labels import IMAGE_ALIASES, MOS_ALIASES, find_image, home_expanded, means_lower_is_better
+from grepq_iqa.data.tables import read_table
 from grepq_iqa.errors import UsageError
 
-_WORSE = "dmos"
 GROUP_COLUMNS = ("group", "reference", "ref", "ref_img", "content")
 PART_COLUMNS = ("split", "set", "part")
 _PARTS = {"training": "train", "validation": "val", "valid": "val"}
 
 
-def read_table(root: str | Path, labels: str | None = None, lower_is_better: bool = False) -> LabelledImages:
-    """Any labelled folder.
+def read_labeled_folder(
+    root: str | Path, labels: str | None = None, lower_is_better: bool | None = None
+) -> LabeledImages:
+    """Any labeled folder.
 
     Args:
         root: folder; images are looked for beside the table, in ``images/`` and in ``root``; absolute paths are taken
             as they are.
         labels: the table, relative to ``root``; default ``labels.csv``, else the only CSV file there.
-        lower_is_better: negate the scores; a column ``dmos`` is negated in any case.
+        lower_is_better: whether to negate the scores; None: as the column's name says, as in `grepq fit`.
 
     A column of references (``group``, ``reference``, ``ref_img``) keeps contents together; one called ``split`` or
     ``set`` with ``train``, ``val``, ``test`` is the official split.
     """
     tree = Tree(root)
     path = _find_table(tree, labels)
-    table = read_csv(path)
+    table = read_table(path)
     image = table.column(*IMAGE_ALIASES)
     score = table.column(*MOS_ALIASES)
-    worse = table.header[score].lower() == _WORSE
     group, part = table.optional_column(*GROUP_COLUMNS), table.optional_column(*PART_COLUMNS)
-    sign = -1 if worse or lower_is_better else 1
-    rows, paths = [], []
+    sign = -1 if means_lower_is_better(table.header[score], lower_is_better) else 1
+    rows = []
     for where, cells in table.filled(image, score):
         text = "" if part is None else table.text(cells, part).lower()
         rows.append(
             Row(
                 table.text(cells, image),
-                sign * table.number(cells, score, where),
+                sign * table.required_number(cells, score, where),
                 where,
                 group=(table.text(cells, group) or None) if group is not None else None,
                 part=_PARTS.get(text, text) or None,
             )
         )
     relative = tree.images((row.image for row in rows), (".", "images", "Images"), near=path)
-    for row, found in zip(rows, relative, strict=True):
-        absolute = Path(row.image).expanduser()
-        paths.append(absolute if absolute.is_absolute() and absolute.is_file() else found)
+    paths = [found or find_image(path.parent, row.image) for row, found in zip(rows, relative, strict=True)]
     scale = f"{'-' if sign < 0 else ''}{table.header[score]}"
     return assemble(path.parent.name or "csv", rows, paths, scale=scale, labels=path)
 
 
 def _find_table(tree: Tree, labels: str | None) -> Path:
     if labels is not None:
-        given = Path(labels).expanduser()
+        given = home_expanded(labels)
         path = given if given.is_absolute() and given.is_file() else tree.find(labels)
         if path is None or not path.is_file():
             raise UsageError(f"no table {labels} in {tree.root}")

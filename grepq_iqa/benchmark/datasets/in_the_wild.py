@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from grepq_iqa.benchmark.datasets.labeled_images import LabelledImages, Row, assemble
-from grepq_iqa.benchmark.datasets.tables import read_csv, read_mat, read_xlsx
+from grepq_iqa.benchmark.datasets.labeled_images import LabeledImages, Row, assemble
 from grepq_iqa.benchmark.datasets.tree import Tree
+from grepq_iqa.benchmark.datasets.workbooks import read_mat, read_xlsx
+from grepq_iqa.data.tables import read_table
 from grepq_iqa.errors import LabelsError
 
 # The first 7 of CLIVE's 1,169 entries were shown to the viewers as examples; their images lie in a folder of their own.
@@ -15,7 +16,7 @@ _CLIVE_ENTRIES = 1169
 _PARTS = {"training": "train", "train": "train", "validation": "val", "valid": "val", "val": "val", "test": "test"}
 
 
-def read_clive(root: str | Path) -> LabelledImages:
+def read_clive(root: str | Path) -> LabeledImages:
     """LIVE In the Wild: ``Data/AllImages_release.mat``, ``Data/AllMOS_release.mat``, ``Images/``."""
     name, tree = "CLIVE", Tree(root)
     labels = tree.file("Data/AllMOS_release.mat", "AllMOS_release.mat", name=name)
@@ -34,7 +35,7 @@ def read_clive(root: str | Path) -> LabelledImages:
     return assemble(name, rows, paths, scale="MOS, 0 to 100", labels=labels)
 
 
-def read_koniq(root: str | Path) -> LabelledImages:
+def read_koniq(root: str | Path) -> LabeledImages:
     """KonIQ-10k: ``koniq10k_scores_and_distributions.csv`` and ``1024x768/`` (or ``512x384/``).
 
     The authors' split is known where ``koniq10k_distributions_sets.csv`` of their repository lies beside it; that
@@ -47,21 +48,21 @@ def read_koniq(root: str | Path) -> LabelledImages:
         labels = tree.file("koniq10k_scores_and_distributions.csv", name=name)
     parts: dict[str, str] = {}
     if sets is not None:
-        table = read_csv(sets)
+        table = read_table(sets)
         image, part = table.column("image_name"), table.column("set", "split")
         for where, cells in table.filled(image):
             parts[table.text(cells, image).lower()] = _part(table.text(cells, part), sets, where)
-    table = read_csv(labels)
+    table = read_table(labels)
     image, score = table.column("image_name"), table.column("MOS_zscore", "MOS")
     rows = []
     for where, cells in table.filled(image, score):
         file = table.text(cells, image)
-        rows.append(Row(file, table.number(cells, score, where), where, part=parts.get(file.lower())))
+        rows.append(Row(file, table.required_number(cells, score, where), where, part=parts.get(file.lower())))
     paths = tree.images((row.image for row in rows), ("1024x768", "512x384", "images", "."), near=labels)
     return assemble(name, rows, paths, scale="MOS from z-scores, 0 to 100", labels=labels)
 
 
-def read_flive(root: str | Path) -> LabelledImages:
+def read_flive(root: str | Path) -> LabeledImages:
     """FLIVE (PaQ-2-PiQ): ``labels_image.csv`` and ``database/``, as the authors' preparation notebook leaves them.
 
     Whole pictures only, not the patches. The split is known where ``labels<=640_padded.csv`` (training, and validation
@@ -70,17 +71,17 @@ def read_flive(root: str | Path) -> LabelledImages:
     name, tree = "FLIVE", Tree(root)
     labels = tree.file("labels_image.csv", "database/labels_image.csv", name=name)
     parts = _flive_parts(tree)
-    table = read_csv(labels)
+    table = read_table(labels)
     image, score = table.column("name", "name_image"), table.column("mos", "mos_image")
     rows = []
     for where, cells in table.filled(image, score):
         file = table.text(cells, image)
-        rows.append(Row(file, table.number(cells, score, where), where, part=parts.get(file.lower())))
+        rows.append(Row(file, table.required_number(cells, score, where), where, part=parts.get(file.lower())))
     paths = tree.images((row.image for row in rows), ("database", "."), near=labels)
     return assemble(name, rows, paths, scale="MOS, 0 to 100", labels=labels)
 
 
-def read_spaq(root: str | Path) -> LabelledImages:
+def read_spaq(root: str | Path) -> LabeledImages:
     """SPAQ: ``Annotations/MOS and Image attribute scores.xlsx`` and ``TestImage/``."""
     name, tree = "SPAQ", Tree(root)
     file = "MOS and Image attribute scores.xlsx"
@@ -88,14 +89,14 @@ def read_spaq(root: str | Path) -> LabelledImages:
     table = read_xlsx(labels, ("Image name", "MOS"))
     image, score = table.column("Image name"), table.column("MOS")
     rows = [
-        Row(table.text(cells, image), table.number(cells, score, where), where)
+        Row(table.text(cells, image), table.required_number(cells, score, where), where)
         for where, cells in table.filled(image, score)
     ]
     paths = tree.images((row.image for row in rows), ("TestImage", "TestImage/TestImage", "."), near=labels)
     return assemble(name, rows, paths, scale="MOS, 0 to 100", labels=labels)
 
 
-def read_biq2021(root: str | Path) -> LabelledImages:
+def read_biq2021(root: str | Path) -> LabeledImages:
     """BIQ2021: ``Train (Images and MOS).csv``, ``Test (Images and MOS).csv`` and ``Images/``.
 
     The repository also holds ``Train.csv`` and ``Test.csv``, the same on another scale; they are read where the
@@ -109,10 +110,15 @@ def read_biq2021(root: str | Path) -> LabelledImages:
     for part, path in found.items():
         if path is None:
             continue
-        labels, table = path, read_csv(path)
+        labels, table = path, read_table(path)
         image, score = table.column("Image Name", "Images", "image"), table.column("MOS")
         rows += [
-            Row(table.text(cells, image), table.number(cells, score, where), f"{path.name}, {where}", part=part.lower())
+            Row(
+                table.text(cells, image),
+                table.required_number(cells, score, where),
+                f"{path.name}, {where}",
+                part=part.lower(),
+            )
             for where, cells in table.filled(image, score)
         ]
     paths = tree.images((row.image for row in rows), ("Images", "."), near=labels)
@@ -129,7 +135,7 @@ def _flive_parts(tree: Tree) -> dict[str, str]:
         return {}
     parts: dict[str, str] = {}
     for path in (trained, tested):
-        table = read_csv(path)
+        table = read_table(path)
         image = table.column("name_image", "name")
         valid = table.column("is_valid") if path is trained else image
         for _, cells in table.filled(image):

@@ -15,7 +15,7 @@ PARTS = ("train", "val", "test")
 
 
 @dataclass(frozen=True)
-class LabelledImages:
+class LabeledImages:
     """Images with human scores.
 
     Attributes:
@@ -25,7 +25,7 @@ class LabelledImages:
         scale: those units, for a reader of a report.
         groups: ``(n,)`` strings; images that share one show the same content and must not be parted by a split.
             None where every image is a content of its own.
-        split: ``(n,)`` strings from ``train``, ``val``, ``test``: the authors' own division, or None.
+        split: ``(n,)`` strings from ``train``, ``val``, ``test``: the authors' own split, or None.
         missing: names in the label file for which there is no image.
     """
 
@@ -50,10 +50,10 @@ class LabelledImages:
     def __len__(self) -> int:
         return len(self.paths)
 
-    def take(self, indices: Sequence[int] | NDArray[np.intp]) -> LabelledImages:
+    def take(self, indices: Sequence[int] | NDArray[np.intp]) -> LabeledImages:
         """The images at these positions, in this order."""
         at = np.asarray(indices, dtype=np.intp)
-        return LabelledImages(
+        return LabeledImages(
             name=self.name,
             paths=tuple(self.paths[i] for i in at),
             mos=self.mos[at],
@@ -85,8 +85,8 @@ class Row:
 
 def assemble(
     name: str, rows: Iterable[Row], paths: Iterable[Path | None], *, scale: str, labels: Path
-) -> LabelledImages:
-    """Rows and the files found for them (None: not found) as a `LabelledImages`.
+) -> LabeledImages:
+    """Rows and the files found for them (None: not found) as a `LabeledImages`.
 
     A line given twice counts once. Groups and split are kept only where every row has one.
 
@@ -118,7 +118,7 @@ def assemble(
     found = list(kept.values())
     groups = [row.group for row in found]
     parts = [row.part for row in found]
-    return LabelledImages(
+    return LabeledImages(
         name=name,
         paths=tuple(kept),
         mos=np.array([row.mos for row in found], dtype=np.float64),

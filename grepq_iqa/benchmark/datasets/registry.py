@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from grepq_iqa.benchmark.datasets import generated, generic, in_the_wild, synthetic
-from grepq_iqa.benchmark.datasets.labeled_images import LabelledImages
+from grepq_iqa.benchmark.datasets.labeled_images import LabeledImages
 from grepq_iqa.errors import UsageError
 
 
@@ -23,11 +23,11 @@ class DatasetEntry:
         images: how many scored images a complete copy has.
         size: on disk, roughly.
         url: where its authors hand it out.
-        licence: what they say of its use; read it there before you rely on it.
+        license: what they say of its use; read it there before you rely on it.
         citation: the paper.
         layout: the files that are looked for.
-        reader: from its folder to `LabelledImages`.
-        split: the authors' own division exists and is read.
+        reader: from its folder to `LabeledImages`.
+        split: the authors' own exists and is read.
     """
 
     name: str
@@ -36,10 +36,10 @@ class DatasetEntry:
     images: int | None
     size: str
     url: str
-    licence: str
+    license: str
     citation: str
     layout: str
-    reader: Callable[..., LabelledImages]
+    reader: Callable[..., LabeledImages]
     split: bool = False
 
 
@@ -51,7 +51,7 @@ _ENTRIES = (
         images=1162,
         size="0.3 GB",
         url="https://live.ece.utexas.edu/research/ChallengeDB/",
-        licence="free with attribution (University of Texas notice); password by request form",
+        license="free with attribution (University of Texas notice); password by request form",
         citation="Ghadiyaram and Bovik, Massive online crowdsourced study of subjective and objective picture quality, "
         "IEEE TIP 25(1), 2016",
         layout="Data/AllImages_release.mat, Data/AllMOS_release.mat, Images/",
@@ -64,7 +64,7 @@ _ENTRIES = (
         images=10073,
         size="6 GB with both sizes",
         url="https://database.mmsp-kn.de/koniq-10k-database.html",
-        licence="pictures under Creative Commons licences of YFCC100M; see the site",
+        license="pictures under Creative Commons licenses of YFCC100M; see the site",
         citation="Hosu, Lin, Sziranyi, Saupe, KonIQ-10k: an ecologically valid database for deep learning of blind "
         "image quality assessment, IEEE TIP 29, 2020",
         layout="koniq10k_scores_and_distributions.csv, 1024x768/; for the split koniq10k_distributions_sets.csv "
@@ -79,7 +79,7 @@ _ENTRIES = (
         images=39808,
         size="5 GB",
         url="https://github.com/niu-haoran/FLIVE_Database",
-        licence="pictures of AVA, VOC, EMOTIC and a blur data set, each under its own terms; see the repository",
+        license="pictures of AVA, VOC, EMOTIC and a blur data set, each under its own terms; see the repository",
         citation="Ying, Niu, Gupta, Mahajan, Ghadiyaram, Bovik, From patches to pictures (PaQ-2-PiQ): mapping the "
         "perceptual space of picture quality, CVPR 2020",
         layout="labels_image.csv, database/; for the split labels<=640_padded.csv and labels>640.csv",
@@ -93,7 +93,7 @@ _ENTRIES = (
         images=11125,
         size="35 GB; photographs of 12 megapixels and more, for which --max-side is meant",
         url="https://github.com/h4nwei/SPAQ",
-        licence="research use; see the repository",
+        license="research use; see the repository",
         citation="Fang, Zhu, Zeng, Ma, Wang, Perceptual quality assessment of smartphone photography, CVPR 2020",
         layout="Annotations/MOS and Image attribute scores.xlsx, TestImage/",
         reader=in_the_wild.read_spaq,
@@ -105,7 +105,7 @@ _ENTRIES = (
         images=12000,
         size="1 GB",
         url="https://github.com/nisarahmedrana/BIQ2021",
-        licence="public repository without a licence file",
+        license="public repository without a license file",
         citation="Ahmed and Asif, BIQ2021: a large-scale blind image quality assessment database, "
         "J. Electronic Imaging 31(5), 2022",
         layout="Train (Images and MOS).csv, Test (Images and MOS).csv (or Train.csv, Test.csv), Images/",
@@ -119,7 +119,7 @@ _ENTRIES = (
         images=779,
         size="0.7 GB",
         url="https://live.ece.utexas.edu/research/quality/subjective.htm",
-        licence="free with attribution (University of Texas notice); password by request form",
+        license="free with attribution (University of Texas notice); password by request form",
         citation="Sheikh, Sabir, Bovik, A statistical evaluation of recent full reference image quality assessment "
         "algorithms, IEEE TIP 15(11), 2006",
         layout="dmos_realigned.mat (or dmos.mat), refnames_all.mat, jp2k/ jpeg/ wn/ gblur/ fastfading/",
@@ -132,7 +132,7 @@ _ENTRIES = (
         images=866,
         size="0.4 GB",
         url="http://vision.eng.shizuoka.ac.jp/mod/page/view.php?id=23",
-        licence="research use; see the site",
+        license="research use; see the site",
         citation="Larson and Chandler, Most apparent distortion: full-reference image quality assessment and the role "
         "of strategy, J. Electronic Imaging 19(1), 2010",
         layout="csiq.DMOS.xlsx, dst_imgs/awgn/ and so on (or dst_imgs_all/)",
@@ -145,7 +145,7 @@ _ENTRIES = (
         images=3000,
         size="1.2 GB",
         url="https://www.ponomarenko.info/tid2013.htm",
-        licence="free for research with citation; see the site",
+        license="free for research with citation; see the site",
         citation="Ponomarenko et al., Image database TID2013: peculiarities, results and perspectives, "
         "Signal Processing: Image Communication 30, 2015",
         layout="mos_with_names.txt, distorted_images/",
@@ -158,7 +158,7 @@ _ENTRIES = (
         images=10125,
         size="3 GB",
         url="https://database.mmsp-kn.de/kadid-10k-database.html",
-        licence="references from Pixabay; see the site",
+        license="references from Pixabay; see the site",
         citation="Lin, Hosu, Saupe, KADID-10k: a large-scale artificially distorted IQA database, QoMEX 2019",
         layout="dmos.csv, images/",
         reader=synthetic.read_kadid,
@@ -170,7 +170,7 @@ _ENTRIES = (
         images=23200,
         size="6 GB",
         url="https://www.jasongt.com/projectpages/pipal.html",
-        licence="research use; see the site",
+        license="research use; see the site",
         citation="Gu, Cai, Chen, Ye, Ren, Dong, PIPAL: a large-scale image quality assessment dataset for perceptual "
         "image restoration, ECCV 2020",
         layout="Train_Label/*.txt, Train_Dist/ (or Distortion_1/ to Distortion_4/)",
@@ -183,7 +183,7 @@ _ENTRIES = (
         images=1080,
         size="0.1 GB",
         url="https://github.com/lcysyzxdxc/AGIQA-1k-Database",
-        licence="MIT",
+        license="MIT",
         citation="Zhang, Li, Sun, Liu, Min, Zhai, A perceptual quality assessment exploration for AIGC images, "
         "ICME Workshops 2023",
         layout="AIGC_MOS_Zscore.xlsx (or AIGC_all.csv), file/",
@@ -196,7 +196,7 @@ _ENTRIES = (
         images=2982,
         size="0.3 GB",
         url="https://github.com/lcysyzxdxc/AGIQA-3k-Database",
-        licence="MIT",
+        license="MIT",
         citation="Li, Zhang, Wu, Sun, Min, Liu, Zhai, Lin, AGIQA-3K: an open database for AI-generated image quality "
         "assessment, IEEE TCSVT 34(8), 2024",
         layout="data.csv, images/ (or beside it)",
@@ -209,15 +209,15 @@ _ENTRIES = (
         images=None,
         size="",
         url="",
-        licence="",
+        license="",
         citation="",
         layout="labels.csv with columns image and mos (and group, split), images beside it or in images/",
-        reader=generic.read_table,
+        reader=generic.read_labeled_folder,
         split=True,
     ),
 )
 
-CATALOGUE: dict[str, DatasetEntry] = {entry.name: entry for entry in _ENTRIES}
+REGISTRY: dict[str, DatasetEntry] = {entry.name: entry for entry in _ENTRIES}
 # What else people type.
 _ALIASES = {
     "koniq": "koniq-10k",
@@ -233,7 +233,7 @@ _ALIASES = {
 }
 
 
-def find(name: str) -> DatasetEntry:
+def find_dataset(name: str) -> DatasetEntry:
     """The entry of a data set, case and a few other spellings forgiven.
 
     Raises:
@@ -241,16 +241,16 @@ def find(name: str) -> DatasetEntry:
     """
     key = name.strip().lower().replace("_", "-")
     key = _ALIASES.get(key.replace("-", ""), key)
-    if key not in CATALOGUE:
-        raise UsageError(f"unknown data set {name!r}; known are {', '.join(CATALOGUE)}")
-    return CATALOGUE[key]
+    if key not in REGISTRY:
+        raise UsageError(f"unknown data set {name!r}; known are {', '.join(REGISTRY)}")
+    return REGISTRY[key]
 
 
-def read(name: str, root: str | Path, **options: Any) -> LabelledImages:
+def read(name: str, root: str | Path, **options: Any) -> LabeledImages:
     """Read a data set from the folder that its archives were unpacked to.
 
     Args:
-        name: see `CATALOGUE`.
+        name: see `REGISTRY`.
         root: that folder.
         options: for the reader; only ``csv`` has any.
 
@@ -258,4 +258,4 @@ def read(name: str, root: str | Path, **options: Any) -> LabelledImages:
         UsageError: unknown name, or files of the layout are not there; the message lists them.
         LabelsError: the label file cannot be used; the message lists the lines.
     """
-    return find(name).reader(root, **options)
+    return find_dataset(name).reader(root, **options)

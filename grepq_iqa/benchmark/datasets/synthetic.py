@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from grepq_iqa.benchmark.datasets.labeled_images import LabelledImages, Row, assemble
-from grepq_iqa.benchmark.datasets.tables import read_csv, read_mat, read_xlsx
+from grepq_iqa.benchmark.datasets.labeled_images import LabeledImages, Row, assemble
 from grepq_iqa.benchmark.datasets.tree import Tree
+from grepq_iqa.benchmark.datasets.workbooks import read_mat, read_xlsx
+from grepq_iqa.data.tables import read_table
 from grepq_iqa.errors import LabelsError
 
 # Order and number of the images behind LIVE's arrays, by the readme.txt of release 2.
@@ -18,7 +19,7 @@ _LIVE_FOLDERS = {"jp2k": 227, "jpeg": 233, "wn": 174, "gblur": 174, "fastfading"
 _CSIQ_FILES = {"noise": "awgn", "awgn": "awgn", "jpeg2000": "jpeg2000", "jpeg": "jpeg"}
 
 
-def read_live(root: str | Path) -> LabelledImages:
+def read_live(root: str | Path) -> LabeledImages:
     """LIVE release 2: ``dmos_realigned.mat`` (else ``dmos.mat``), ``refnames_all.mat``, ``jp2k/ jpeg/ wn/ ...``.
 
     The undistorted copies that the authors mixed in (``orgs``) are left out: 779 of 982 images remain.
@@ -43,7 +44,7 @@ def read_live(root: str | Path) -> LabelledImages:
     return assemble(name, rows, paths, scale="100 - DMOS", labels=labels)
 
 
-def read_csiq(root: str | Path) -> LabelledImages:
+def read_csiq(root: str | Path) -> LabeledImages:
     """CSIQ: ``csiq.DMOS.xlsx`` (sheet ``all_by_image``) and ``dst_imgs/<type>/<image>.<TYPE>.<level>.png``."""
     name, tree = "CSIQ", Tree(root)
     labels = tree.file("csiq.DMOS.xlsx", name=name)
@@ -57,7 +58,7 @@ def read_csiq(root: str | Path) -> LabelledImages:
         folder = _CSIQ_FILES.get(folder, folder)
         file = f"{content}.{folder}.{table.text(cells, level)}.png"
         files.append((f"{folder}/{file}", file))
-        rows.append(Row(file, 1 - table.number(cells, score, where), where, group=content.lower()))
+        rows.append(Row(file, 1 - table.required_number(cells, score, where), where, group=content.lower()))
     folders = ("dst_imgs", "distorted_images", ".")
     nested = tree.images((path for path, _ in files), folders, near=labels)
     flat = tree.images((file for _, file in files), ("dst_imgs_all", *folders), near=labels)
@@ -65,7 +66,7 @@ def read_csiq(root: str | Path) -> LabelledImages:
     return assemble(name, rows, paths, scale="1 - DMOS", labels=labels)
 
 
-def read_tid2013(root: str | Path) -> LabelledImages:
+def read_tid2013(root: str | Path) -> LabeledImages:
     """TID2013: ``mos_with_names.txt`` (score, name) and ``distorted_images/``; those of reference 25 are ``i25_*``."""
     name, tree = "TID2013", Tree(root)
     labels = tree.file("mos_with_names.txt", name=name)
@@ -84,16 +85,16 @@ def read_tid2013(root: str | Path) -> LabelledImages:
     return assemble(name, rows, paths, scale="MOS, 0 to 9", labels=labels)
 
 
-def read_kadid(root: str | Path) -> LabelledImages:
+def read_kadid(root: str | Path) -> LabeledImages:
     """KADID-10k: ``dmos.csv`` and ``images/``. Its ``dmos`` is a mean rating from 1 (bad) to 5: higher is better."""
     name, tree = "KADID-10k", Tree(root)
     labels = tree.file("dmos.csv", name=name)
-    table = read_csv(labels)
+    table = read_table(labels)
     image, content, score = table.column("dist_img"), table.column("ref_img"), table.column("dmos", "mos")
     rows = [
         Row(
             table.text(cells, image),
-            table.number(cells, score, where),
+            table.required_number(cells, score, where),
             where,
             group=table.text(cells, content).lower(),
         )
@@ -103,7 +104,7 @@ def read_kadid(root: str | Path) -> LabelledImages:
     return assemble(name, rows, paths, scale="mean rating, 1 to 5", labels=labels)
 
 
-def read_pipal(root: str | Path) -> LabelledImages:
+def read_pipal(root: str | Path) -> LabeledImages:
     """PIPAL, training part: ``Train_Label/*.txt`` (name, Elo score), ``Train_Dist/`` or ``Distortion_1/`` and so on."""
     name, tree = "PIPAL", Tree(root)
     folder = tree.folder("Train_Label", name=name)

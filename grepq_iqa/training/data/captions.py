@@ -1,4 +1,4 @@
-"""How bad a known damage looks, as a number and as a sentence."""
+"""How bad known distortions look together, as a number and as a sentence."""
 
 from __future__ import annotations
 
@@ -11,21 +11,21 @@ Steps = list[tuple[str, float]]
 
 PROMPT_GOOD, PROMPT_BAD = "A good photo.", "A bad photo."
 
-# Colour and tone hurt less than lost detail does at the same severity.
+# Color and tone hurt less than lost detail does at the same severity.
 _WEIGHTS = {
     "desaturation": 0.5,
-    "colour_cast": 0.6,
+    "color_cast": 0.6,
     "oversaturation": 0.6,
     "low_contrast": 0.8,
     "haze": 0.8,
     "overexposure": 0.9,
-    "quantisation": 0.9,
+    "quantization": 0.9,
 }
 _ADVERBS = ("slight", "some", "clear", "strong", "extreme")
 
 
-def damage_of(steps: Steps) -> float:
-    """0 for a clean picture, towards 1 for a ruined one; damages of several steps combine like fading light."""
+def distortion_strength(steps: Steps) -> float:
+    """0 for a clean picture, towards 1 for a ruined one; distortions of several steps combine like fading light."""
     left = 1.0
     for name, severity in steps:
         left *= 1 - 0.85 * _WEIGHTS.get(name, 1.0) * severity / 5
@@ -37,7 +37,7 @@ def caption_of(steps: Steps) -> str:
     if not steps:
         return PROMPT_GOOD
     name, severity = max(steps, key=lambda step: _WEIGHTS.get(step[0], 1.0) * step[1])
-    verdict = "fair" if damage_of(steps) < 0.3 else "bad"
+    verdict = "fair" if distortion_strength(steps) < 0.3 else "bad"
     return f"A {verdict} photo with {_ADVERBS[math.ceil(severity) - 1]} {DISTORTIONS[name].noun}."
 
 
@@ -45,6 +45,6 @@ ATTRIBUTE_PROMPTS = {
     "sharpness": ("A sharp photo.", "A blurry photo."),
     "noisiness": ("A clean photo.", "A noisy photo."),
     "brightness": ("A bright photo.", "A dark photo."),
-    "colourfulness": ("A vivid photo.", "A dull photo."),
+    "colorfulness": ("A vivid photo.", "A dull photo."),
 }
 """Antonym pairs beside good and bad, stored with the model."""

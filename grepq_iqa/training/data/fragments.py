@@ -1,20 +1,21 @@
 """Fragments: small crops at native resolution, one from every cell of a grid, put side by side.
 
-METHOD section 4 (after Wu et al., "FAST-VQA", ECCV 2022): a 7x7 grid of 32-pixel crops makes a 224-pixel picture
-that keeps local texture and samples the whole photograph. Positions are drawn once and used for all versions.
+docs/method.md, section 4 (after Wu et al., "FAST-VQA", ECCV 2022): a 7x7 grid of 32-pixel crops makes a 224-pixel
+picture that keeps local texture and samples the whole photograph. Positions are drawn once and used for all copies.
 """
 
 from __future__ import annotations
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 
-def fragment_positions(height: int, width: int, grid: int, cell: int, rng: np.random.Generator) -> np.ndarray:
+def fragment_positions(height: int, width: int, grid: int, cell: int, rng: np.random.Generator) -> NDArray[np.int64]:
     """Top-left corners ``(grid, grid, 2)`` (row, column) of one random ``cell``-pixel crop inside every grid cell.
 
-    Where a grid cell is smaller than a crop, crops of neighbouring cells overlap but stay inside the picture.
+    Where a grid cell is smaller than a crop, crops of neighboring cells overlap but stay inside the picture.
 
     Raises:
         ValueError: the picture is smaller than one crop.
@@ -33,7 +34,7 @@ def fragment_positions(height: int, width: int, grid: int, cell: int, rng: np.ra
     return corners
 
 
-def take_fragments(versions: Tensor, corners: np.ndarray, cell: int) -> Tensor:
-    """Cut ``(V, 3, H, W)`` at the same ``corners`` in every version: ``(V, 3, grid * cell, grid * cell)``."""
-    rows = [torch.cat([versions[..., y : y + cell, x : x + cell] for y, x in row], dim=-1) for row in corners.tolist()]
+def take_fragments(copies: Tensor, corners: NDArray[np.int64], cell: int) -> Tensor:
+    """Cut ``(V, 3, H, W)`` at the same ``corners`` in every copy: ``(V, 3, grid * cell, grid * cell)``."""
+    rows = [torch.cat([copies[..., y : y + cell, x : x + cell] for y, x in row], dim=-1) for row in corners.tolist()]
     return torch.cat(rows, dim=-2)

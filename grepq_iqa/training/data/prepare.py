@@ -11,9 +11,10 @@ from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from grepq_iqa.batch import expand
+from grepq_iqa.data.image_paths import iter_image_paths
 from grepq_iqa.data.images import load_image
 from grepq_iqa.errors import ImageError, UsageError
+from grepq_iqa.files import sha256_of, write_atomically
 
 INDEX = "index.json"
 LEAST_SIDE = 224
@@ -33,13 +34,24 @@ class Photograph:
 
 @dataclass(frozen=True)
 class Prepared:
-    """Attributes:
-    photographs: usable ones, duplicates (by content) left out, sorted by path.
-    rejected: path to the reason.
+    """The list that `prepare` wrote.
+
+    Attributes:
+        photographs: usable ones, duplicates (by content) left out, sorted by path.
+        rejected: path to the reason.
+        name: what the set is called, for the provenance of models.
+        license: its terms, or "".
     """
 
     photographs: list[Photograph]
     rejected: dict[str, str]
+    name: str = "photographs"
+    license: str = ""
+
+    @property
+    def sha256(self) -> str:
+        """Over the contents of the usable photographs in order: says which data made a model."""
+        return hash_contents([photograph.sha256 for photograph in self.photographs])
 
     @property
     def paths(self) -> list[Path]:
@@ -48,39 +60,70 @@ class Prepared:
 
 
 def prepare(
-    sources: Iterable[str], out: Path, *, save_every: int = 200, on_done: Callable[[int], None] | None = None
+    sources: Iterable[str],
+    out: Path,
+    *,
+    name: str | None = None,
+    license: str | None = None,
+    save_every: int = 200,
+    on_done: Callable[[int], None] | None = None,
 ) -> Prepared:
-    """Check every photograph below ``sources`` and write ``out/index.json``."""
-    out.mkdir(parents=True, exist_ok=True)
-    known = {p.path: p for p in read_index(out).photographs} if (out / INDEX).exists() else {}
+    """Check every photograph below ``sources`` and write ``out/index.json``.
+
+    Args:
+        sources: files, folders and patterns.
+        out: folder of the list.
+        name, license: of the set, for the provenance of models that it trains; None keeps those of an earlier list.
+        save_every: photographs between savings, from which a killed run goes on.
+        on_done: called with the number of photographs seen.
+    """
+    earlier = read_index(out) if (out / INDEX).exists() else Prepared([], {})
+    known = {photograph.path: photograph for photograph in earlier.photographs}
+    name, license = (new if new is not None else old for new, old in ((name, earlier.name), (license, earlier.license)))
     usable: dict[str, Photograph] = {}
     rejected: dict[str, str] = {}
-    for count, path in enumerate(expand(sources), start=1):
+
+    def save() -> Prepared:
+        photographs = sorted(usable.values(), key=lambda photograph: photograph.path)
+        prepared = Prepared(photographs, rejected, name, license)
+        write_atomically(out / INDEX, json.dumps(asdict(prepared), indent=1))
+        return prepared
+
+    for count, path in enumerate(iter_image_paths(sources), start=1):
         try:
             photograph = _check(path.absolute(), known.get(str(path.absolute())))
             usable.setdefault(photograph.sha256, photograph)
         except ImageError as error:
             rejected[str(path)] = error.reason
         if count % save_every == 0:
-            _write(out, usable, rejected)
+            save()
         if on_done:
             on_done(count)
-    return _write(out, usable, rejected)
+    return save()
 
 
 def read_index(out: Path) -> Prepared:
     """What :func:`prepare` wrote to ``out``.
 
     Raises:
-        UsageError: there is no index, or it is damaged.
+        UsageError: there is no index, or it is broken.
     """
     try:
         stored = json.loads((out / INDEX).read_text(encoding="utf-8"))
-        return Prepared([Photograph(**entry) for entry in stored["photographs"]], stored["rejected"])
+        photographs = [Photograph(**entry) for entry in stored["photographs"]]
+        return Prepared(photographs, stored["rejected"], stored.get("name", "photographs"), stored.get("license", ""))
     except FileNotFoundError:
         raise UsageError(f"{out} holds no {INDEX}: run `python -m grepq_iqa.training prepare` first") from None
     except (ValueError, KeyError, TypeError) as error:
-        raise UsageError(f"{out / INDEX} is damaged ({error}): delete it and prepare again") from error
+        raise UsageError(f"{out / INDEX} is broken ({error}): delete it and prepare again") from error
+
+
+def hash_contents(hashes: Iterable[str]) -> str:
+    """SHA-256 over SHA-256s (64 hex digits each) in order."""
+    digest = hashlib.sha256()
+    for sha256 in hashes:
+        digest.update(bytes.fromhex(sha256))
+    return digest.hexdigest()
 
 
 def _check(path: Path, known: Photograph | None) -> Photograph:
@@ -93,14 +136,5 @@ def _check(path: Path, known: Photograph | None) -> Photograph:
     _, height, width = load_image(path).shape
     if min(height, width) < LEAST_SIDE:
         raise ImageError(str(path), f"is {width}x{height}, smaller than {LEAST_SIDE} pixels")
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    digest = sha256_of(path)
     return Photograph(str(path), digest, width, height, status.st_size, status.st_mtime_ns)
-
-
-def _write(out: Path, usable: dict[str, Photograph], rejected: dict[str, str]) -> Prepared:
-    photographs = sorted(usable.values(), key=lambda photograph: photograph.path)
-    content = {"photographs": [asdict(p) for p in photographs], "rejected": rejected}
-    fresh = out / (INDEX + ".part")
-    fresh.write_text(json.dumps(content, indent=1), encoding="utf-8")
-    fresh.replace(out / INDEX)
-    return Prepared(photographs, rejected)

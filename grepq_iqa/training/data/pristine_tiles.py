@@ -1,4 +1,7 @@
-"""Pristine patches: which tiles of clean photographs count, and the moments of their features (METHOD section 2)."""
+"""Pristine patches: which tiles of clean photographs count, and the moments of their features.
+
+See docs/method.md, section 2.
+"""
 
 from __future__ import annotations
 
@@ -14,10 +17,11 @@ from torch.nn import functional as F
 
 from grepq_iqa.data.images import load_image
 from grepq_iqa.encoders.low_level import LowLevelEncoder
+from grepq_iqa.files import write_atomically
 from grepq_iqa.zero_shot import Moments
 
 TILE = 96
-SHARPNESS_SHARE, COLOUR_SHARE = 0.75, 0.8
+SHARPNESS_RATIO, COLORFULNESS_RATIO = 0.75, 0.8
 
 
 def sharpness(tiles: Tensor) -> Tensor:
@@ -34,31 +38,31 @@ def sharpness(tiles: Tensor) -> Tensor:
     return (mean_of_squares - mean**2).abs().sqrt().sum((1, 2, 3))
 
 
-def colourfulness(tiles: Tensor) -> Tensor:
-    """Spread and mean of the opponent colours, ``(n,)`` (Hasler and Suesstrunk 2003, in METHOD's variant)."""
+def colorfulness(tiles: Tensor) -> Tensor:
+    """Standard deviation and mean of the opponent colors, ``(n,)`` (Hasler and Suesstrunk 2003)."""
     r, g, b = tiles.unbind(1)
     red_green, yellow_blue = (r - g).abs().flatten(1), (0.5 * (r + g) - b).abs().flatten(1)
-    spread = (red_green.std(1, correction=0) ** 2 + yellow_blue.std(1, correction=0) ** 2).sqrt()
-    return spread + (red_green.mean(1) ** 2 + yellow_blue.mean(1) ** 2).sqrt()
+    std = (red_green.std(1, correction=0) ** 2 + yellow_blue.std(1, correction=0) ** 2).sqrt()
+    return std + (red_green.mean(1) ** 2 + yellow_blue.mean(1) ** 2).sqrt()
 
 
 def select_tiles(image: Tensor, tile: int = TILE) -> list[tuple[int, int]]:
     """Grid positions (row, column) of the pristine tiles of a photograph ``(3, H, W)``; empty if none fits.
 
-    Tiles sharper than 0.75 of the sharpest, and of those the ones more colourful than 0.8 of the most colourful.
+    Tiles sharper than 0.75 of the sharpest, and of those the ones more colorful than 0.8 of the most colorful.
     """
     _, height, width = image.shape
     rows, columns = height // tile, width // tile
     if not rows or not columns:
         return []
-    grid = image[:, : rows * tile, : columns * tile].unflatten(1, (rows, tile)).unflatten(3, (columns, tile))
+    grid = image[:, : rows * tile, : columns * tile].view(3, rows, tile, columns, tile)
     tiles = grid.permute(1, 3, 0, 2, 4).flatten(0, 1)
     sharp = sharpness(tiles)
-    kept = torch.nonzero(sharp > SHARPNESS_SHARE * sharp.max()).flatten()
+    kept = torch.nonzero(sharp > SHARPNESS_RATIO * sharp.max()).flatten()
     if not len(kept):
         return []
-    colour = colourfulness(tiles[kept])
-    kept = kept[colour > COLOUR_SHARE * colour.max()]
+    color = colorfulness(tiles[kept])
+    kept = kept[color > COLORFULNESS_RATIO * color.max()]
     return [divmod(int(index), columns) for index in kept]
 
 
@@ -70,7 +74,7 @@ def write_tiles(photographs: list[Path], out: Path, on_done: Callable[[int], Non
         if on_done:
             on_done(count)
     content = {"tile": TILE, "positions": "row, column of a grid of tiles", "photographs": chosen}
-    (out / "tiles.json").write_text(json.dumps(content, indent=1), encoding="utf-8")
+    write_atomically(out / "tiles.json", json.dumps(content, indent=1))
     return sum(map(len, chosen.values()))
 
 
@@ -95,9 +99,10 @@ def _tile_features(
     encoder: LowLevelEncoder, image: Tensor, positions: list[tuple[int, int]], tile: int, dense: bool
 ) -> NDArray[np.float32]:
     if dense:
-        cells = tile // 32
-        windows = F.avg_pool2d(encoder.trunk(image[None].contiguous(memory_format=torch.channels_last)), cells, cells)
-        vectors = torch.stack([windows[0, :, row, column] for row, column in positions])
-        return encoder.head(vectors).numpy()
-    tiles = [image[:, r * tile : (r + 1) * tile, c * tile : (c + 1) * tile] for r, c in positions]
-    return encoder(torch.stack(tiles).contiguous(memory_format=torch.channels_last)).numpy()
+        grid = encoder.tiles(image[None].contiguous(memory_format=torch.channels_last), tile)[0]
+        features = torch.stack([grid[row, column] for row, column in positions])
+    else:
+        tiles = [image[:, r * tile : (r + 1) * tile, c * tile : (c + 1) * tile] for r, c in positions]
+        features = encoder(torch.stack(tiles).contiguous(memory_format=torch.channels_last))
+    array: NDArray[np.float32] = features.numpy()
+    return array

@@ -1,12 +1,11 @@
-"""Train the paper's high-level encoder: CLIP's RN50 tower by the group contrastive loss (METHOD section 5).
+"""Train the paper's high-level encoder: CLIP's RN50 tower by the group contrastive loss (docs/method.md, section 5).
 
-The tower ranks each batch of ordinary photographs itself, by two sentences; the best and the worst become two groups.
-Its BatchNorm stays in training mode, so running statistics are part of the result.
+The tower ranks each batch of unlabeled images itself, by two sentences; the best and the worst are what the loss
+contrasts. Its BatchNorm stays in training mode, so running statistics are part of the result.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,25 +18,30 @@ from torch.utils.data import Dataset
 
 from grepq_iqa.encoders.high_level import HighLevelEncoder
 from grepq_iqa.errors import UsageError, WeightsError
-from grepq_iqa.training.data.pictures import read_photograph
-from grepq_iqa.training.high_level.compact import write_high_level
+from grepq_iqa.files import sha256_of
+from grepq_iqa.training.data.pictures import read_picture
+from grepq_iqa.training.data.prepare import Prepared
+from grepq_iqa.training.high_level.run_files import write_encoder
 from grepq_iqa.training.loop import Batch, LoopSettings, run
-from grepq_iqa.training.losses.gcl import GroupContrastiveLoss, extreme_groups
+from grepq_iqa.training.losses.gcl import GroupContrastiveLoss, select_extremes
 from grepq_iqa.training.recipe import describe
+from grepq_iqa.training.run_record import describe_data, write_record
 from grepq_iqa.weights.clip_prompts import prompt_vectors
+from grepq_iqa.weights.import_official import CLIP_MEAN, CLIP_STD
 from grepq_iqa.weights.tensors import POSITIONAL, misfits, read_safetensors
 
-CLIP_MEAN, CLIP_STD = [0.48145466, 0.4578275, 0.40821073], [0.26862954, 0.26130258, 0.27577711]
+CLIP_REPO = "timm/resnet50_clip.openai"
+"""Where the checkpoint comes from unless a file is given."""
 
 
 @dataclass(frozen=True)
-class GroupRecipe:
+class ClipRecipe:
     """Settings of the paper's high-level training.
 
     Attributes:
         model: open_clip's name of the image tower.
-        crop: side of the centre crop at native resolution, in pixels.
-        batch_size, group_size: photographs a step, and how many of them make the best and the worst group.
+        crop: side of the center crop at native resolution, in pixels.
+        batch_size, extremes: images a step, and how many of them count as the best and as the worst.
         temperature: of the loss.
         projection_dim: width of the random projection in front of the loss, which is not trained.
         warmup_epochs: of a linear rise of the learning rate, which then stays.
@@ -48,7 +52,7 @@ class GroupRecipe:
     model: str
     crop: int
     batch_size: int
-    group_size: int
+    extremes: int
     temperature: float
     projection_dim: int
     epochs: int
@@ -60,8 +64,8 @@ class GroupRecipe:
     steps: int = 0
 
 
-class CentreCrops(Dataset[dict[str, Tensor]]):
-    """Centre crops ``(3, crop, crop)`` of photographs at native resolution, each photograph once an epoch.
+class CenterCrops(Dataset[dict[str, Tensor]]):
+    """Center crops ``(3, crop, crop)`` of photographs at native resolution, each photograph once an epoch.
 
     Item ``k`` is a pure function of the seed and ``k``; photographs that do not fill an epoch's last batch sit it out.
     """
@@ -76,7 +80,7 @@ class CentreCrops(Dataset[dict[str, Tensor]]):
     def __getitem__(self, index: int) -> dict[str, Tensor]:
         epoch, position = divmod(index, self.per_epoch)
         order = np.random.default_rng((self.seed, epoch)).permutation(len(self.photographs))
-        picture = read_photograph(self.photographs[int(order[position])])
+        picture = read_picture(self.photographs[int(order[position])])
         height, width = picture.shape[:2]
         if min(height, width) < self.crop:
             path = self.photographs[int(order[position])]
@@ -87,26 +91,34 @@ class CentreCrops(Dataset[dict[str, Tensor]]):
 
 
 def train_clip_tower(
-    photographs: list[Path],
-    recipe: GroupRecipe,
+    unlabeled: Prepared,
+    recipe: ClipRecipe,
     checkpoint: Path,
     out: Path,
     *,
+    recipe_name: str | None = None,
+    source: str | None = None,
     resume: bool = False,
     workers: int = 1,
     save_every: int = 100,
     mixed_precision: str = "no",
-    on_step: Callable[[int, dict[str, Any]], None] | None = None,
 ) -> HighLevelEncoder:
-    """The tower trained on ``photographs``, written to ``out`` with its prompts and metrics.
+    """The tower trained on unlabeled images, left in ``out`` for ``export`` with its prompts and metrics.
 
     Args:
+        unlabeled: images, as `prepare` listed them.
+        recipe: settings.
         checkpoint: open_clip's of the whole CLIP model, safetensors: the start of the image tower, and the text tower.
+        out: folder of the run.
+        recipe_name: of the recipe, for the provenance.
+        source: where the checkpoint came from, for the provenance; None: only its name and hash are known.
+        resume, workers, save_every, mixed_precision: of the loop.
 
     Raises:
-        UsageError: fewer photographs than a batch has.
+        UsageError: fewer images than a batch has.
         WeightsError: the checkpoint is not that of ``recipe.model``.
     """
+    photographs = unlabeled.paths
     per_epoch = len(photographs) // recipe.batch_size
     if not per_epoch:
         raise UsageError(f"a batch takes {recipe.batch_size} photographs, but there are only {len(photographs)}")
@@ -117,23 +129,39 @@ def train_clip_tower(
     axis = sentences["prompts.good"] - sentences["prompts.bad"]
     encoder = build_clip_encoder(recipe.model, state).to(memory_format=torch.channels_last)
     projection = random_projection(encoder.dim, recipe.projection_dim, recipe.seed)
-    optimiser = torch.optim.Adam(encoder.parameters(), lr=recipe.learning_rate)
+    optimizer = torch.optim.Adam(encoder.parameters(), lr=recipe.learning_rate)
     warmup = max(1, round(recipe.warmup_epochs * per_epoch))
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: min(1.0, (step + 1) / warmup))
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: min(1.0, (step + 1) / warmup))
     criterion = GroupContrastiveLoss(recipe.temperature)
 
     def loss_of(model: nn.Module, batch: Batch) -> tuple[Tensor, dict[str, float]]:
         embedding = model(batch["pictures"].contiguous(memory_format=torch.channels_last)).embedding.float()
         quality = F.normalize(embedding.detach(), dim=-1) @ axis.to(embedding.device)
-        best, worst = extreme_groups(quality, recipe.group_size)
+        best, worst = select_extremes(quality, recipe.extremes)
         z = projection.to(embedding.device)(embedding)
         return criterion(z[best], z[worst]), {"gap": (quality[best].mean() - quality[worst].mean()).item()}
 
-    data = CentreCrops(photographs, recipe.crop, per_epoch * recipe.batch_size, -(-steps // per_epoch), recipe.seed)
-    settings = LoopSettings(out, steps, recipe.batch_size, save_every, workers, mixed_precision)
-    run(encoder, loss_of, data, optimiser, schedule, settings, resume=resume, on_step=on_step)
+    data = CenterCrops(photographs, recipe.crop, per_epoch * recipe.batch_size, -(-steps // per_epoch), recipe.seed)
+    base = {"name": f"CLIP {recipe.model}", "file": checkpoint.name, "sha256": sha256_of(checkpoint), "hub": source}
+    identity = {
+        "settings": describe(recipe),
+        "unlabeled": unlabeled.sha256,
+        "base_model": base["sha256"],
+        "mixed_precision": mixed_precision,
+    }
+    settings = LoopSettings(out, steps, recipe.batch_size, save_every, workers, mixed_precision, identity)
+    run(encoder, loss_of, data, optimizer, schedule, settings, resume=resume)
     prompts = {name.removeprefix("prompts."): vector for name, vector in prompt_vectors(state).items()}
-    write_high_level(encoder.cpu().eval(), clip_config(recipe.model), prompts, describe(recipe), out)
+    write_encoder(encoder.cpu().eval(), clip_config(recipe.model), prompts, out)
+    write_record(
+        out,
+        {"high_level": describe(recipe)},
+        describe_data(unlabeled=unlabeled),
+        recipe_name=recipe_name,
+        base_model=base,
+        mixed_precision={"high_level": mixed_precision},
+        steps={"high_level": steps},
+    )
     return encoder
 
 
@@ -146,7 +174,7 @@ def random_projection(dim: int, out_dim: int, seed: int) -> nn.Module:
 
 def clip_config(model: str) -> dict[str, Any]:
     """The ``high_level`` object of config.json for a CLIP tower."""
-    return {"architecture": "open_clip", "model": model, "mean": CLIP_MEAN, "std": CLIP_STD}
+    return {"architecture": "open_clip", "model": model, "mean": list(CLIP_MEAN), "std": list(CLIP_STD)}
 
 
 def build_clip_encoder(model: str, state: dict[str, Tensor]) -> HighLevelEncoder:
@@ -157,9 +185,7 @@ def build_clip_encoder(model: str, state: dict[str, Tensor]) -> HighLevelEncoder
     """
     encoder = HighLevelEncoder(clip_config(model))
     given = {k: v.float() for k, v in state.items() if k.startswith("visual.") and not k.endswith(POSITIONAL)}
-    wanted = {k: v for k, v in encoder.tower.state_dict().items() if not k.endswith("num_batches_tracked")}
-    given = {k: v for k, v in given.items() if not k.endswith("num_batches_tracked")}
-    if problems := misfits(given, wanted):
+    if problems := misfits(given, encoder.tower.state_dict()):
         raise WeightsError(f"the checkpoint is not that of CLIP's {model}: {'; '.join(problems[:5])}", model)
     encoder.tower.load_state_dict(given, strict=False)
     return encoder

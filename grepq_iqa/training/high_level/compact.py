@@ -1,43 +1,42 @@
-"""Train the compact model's high-level encoder: a frozen ImageNet tower, what reads damage, and a projection of both.
+"""Train the compact model's high-level encoder: a frozen ImageNet tower, its distortion head, and a projection of both.
 
-Three stages, of which a second run finds the first two done: the reader of damage (:mod:`.damage_reader`), statistics
-of ladders and ordinary photographs (:mod:`.statistics`), and the projection (:mod:`.projection`).
+Three stages, of which a second run finds the first two done: the distortion head (:mod:`.distortion_head`), pooled
+features of severity series and unlabeled images (:mod:`.pooled_features`), and the projection (:mod:`.projection`).
 """
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from grepq_iqa.encoders.high_level import HighLevelEncoder, PooledTimmTower
-from grepq_iqa.errors import UsageError
-from grepq_iqa.training.high_level.distortion_head import READS, DamageRecipe, train_damage_reader
-from grepq_iqa.training.high_level.imagenet import load_imagenet
-from grepq_iqa.training.high_level.pooled_features import pool_ladders, pool_photographs
+from grepq_iqa.encoders.high_level import HighLevelEncoder
+from grepq_iqa.encoders.pooled_efficientnet import PooledEfficientNet
+from grepq_iqa.training.data.prepare import Prepared
+from grepq_iqa.training.high_level.distortion_head import OUTPUTS, DistortionHeadRecipe, train_distortion_head
+from grepq_iqa.training.high_level.imagenet import imagenet_provenance, load_imagenet
+from grepq_iqa.training.high_level.pooled_features import evenly, pool_photographs, pool_severity_series
 from grepq_iqa.training.high_level.projection import ProjectionRecipe, train_projection
+from grepq_iqa.training.high_level.run_files import write_encoder
 from grepq_iqa.training.loop import LoopSettings
 from grepq_iqa.training.recipe import describe
+from grepq_iqa.training.run_record import describe_data, state_hash, write_record
 
 SENTENCE_DIM = 384
-RUN = "high_level.json"
 
 
-def encoder_config(recipe: ProjectionRecipe, damage: DamageRecipe | None = None) -> dict[str, Any]:
+def encoder_config(recipe: ProjectionRecipe, head: DistortionHeadRecipe | None = None) -> dict[str, Any]:
     """The ``high_level`` object of config.json for this recipe."""
     return {
-        "architecture": "timm",
+        "architecture": "efficientnet",
         "model": recipe.model,
         "layers": list(recipe.layers),
-        "centre": recipe.centre,
+        "center_weighted": recipe.center_weighted,
         "head": recipe.head,
-        "damage": {"start": damage.start, "reads": list(READS)} if damage else None,
+        "distortion_head": {"start": head.start, "outputs": list(OUTPUTS)} if head else None,
         "dim": SENTENCE_DIM,
         "mean": [0.5, 0.5, 0.5],
         "std": [0.5, 0.5, 0.5],
@@ -45,90 +44,64 @@ def encoder_config(recipe: ProjectionRecipe, damage: DamageRecipe | None = None)
 
 
 def train_high_level(
-    pristine: list[Path],
-    ordinary: list[Path],
+    pristine: Prepared,
+    unlabeled: Prepared,
     recipe: ProjectionRecipe,
     out: Path,
     *,
-    damage: DamageRecipe | None = None,
+    head: DistortionHeadRecipe | None = None,
+    recipe_name: str | None = None,
     resume: bool = False,
     workers: int = 1,
     save_every: int = 100,
     mixed_precision: str = "no",
     on_progress: Callable[[str, int], None] = lambda stage, count: None,
 ) -> tuple[HighLevelEncoder, dict[str, Tensor]]:
-    """The encoder and its prompts. A finished reader of damage and statistics that are in ``out`` are not made again.
+    """The encoder and its prompts, left in ``out`` for ``export``.
 
     Args:
-        damage: None trains no reader of damage.
-        resume, workers, save_every, mixed_precision: of that reader's training loop.
+        pristine, unlabeled: photographs, as `prepare` listed them.
+        recipe: of the projection.
+        out: folder of the run; what is finished there and depends on nothing that changed is not made again.
+        head: of the distortion head; None trains none.
+        recipe_name: of the recipe, for the provenance.
+        resume, workers, save_every, mixed_precision: of the distortion head's loop.
+        on_progress: told of stages.
     """
-    config = encoder_config(recipe, damage)
+    config = encoder_config(recipe, head)
+    torch.manual_seed(recipe.seed)  # what is kept on disk is known by the weights, random ones included
     encoder = HighLevelEncoder(config).eval()
     tower = encoder.tower
-    assert isinstance(tower, PooledTimmTower)  # encoder_config says so
-    load_imagenet(tower, recipe.model)
+    assert isinstance(tower, PooledEfficientNet)  # encoder_config says so
+    load_imagenet(tower)
     encoder.to(memory_format=torch.channels_last).requires_grad_(False)
-    if damage:
-        loop = LoopSettings(out / "damage", damage.steps, damage.batch_groups, save_every, workers, mixed_precision)
-        train_damage_reader(encoder, pristine, ordinary, damage, loop, resume=resume)
-    ladders = pool_ladders(
+    if head:
+        loop = LoopSettings(out, head.steps, head.batch_images, save_every, workers, mixed_precision)
+        train_distortion_head(encoder, pristine, unlabeled, head, loop, resume=resume)
+    series = pool_severity_series(
         encoder,
         pristine,
-        ordinary,
-        out / "ladders",
-        ladders=recipe.ladders,
+        unlabeled,
+        out,
+        series=recipe.severity_series,
         crop=recipe.crop,
         seed=recipe.seed,
-        on_shard=lambda count: on_progress("ladders", count),
+        on_shard=lambda count: on_progress("severity series", count),
     )
-    evenly = ordinary[:: max(1, len(ordinary) // recipe.photographs)][: recipe.photographs]
-    on_progress("photographs", len(evenly))
-    statistics = pool_photographs(lambda x: tower.pooled(encoder.normalise(x)), evenly, out / "ordinary.safetensors")
-    tower.set_standard(statistics)
-    prompts, history = train_projection(tower, ladders, statistics, recipe)
-    (out / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in history))
-    described = {"projection": describe(recipe)} | ({"damage": describe(damage)} if damage else {})
-    write_high_level(encoder.eval(), config, prompts, described, out)
+    some = evenly(unlabeled.photographs, recipe.unlabeled_images)
+    on_progress("unlabeled images", len(some))
+    pooled = pool_photographs(lambda x: tower.pooled(encoder.normalize(x)), some, out, state_hash(encoder))
+    tower.set_standardization(pooled)
+    prompts = train_projection(tower, series, pooled, recipe, out)
+    write_encoder(encoder.eval(), config, prompts, out)
+    settings = {"high_level": describe(recipe)} | ({"distortion_head": describe(head)} if head else {})
+    write_record(
+        out,
+        settings,
+        describe_data(pristine=pristine, unlabeled=unlabeled),
+        recipe_name=recipe_name,
+        base_model=imagenet_provenance(),
+        mixed_precision={"high_level": "no"} | ({"distortion_head": mixed_precision} if head else {}),
+        steps={"high_level": recipe.steps} | ({"distortion_head": head.steps} if head else {}),
+    )
     return encoder, prompts
-
-
-def write_high_level(
-    encoder: HighLevelEncoder,
-    config: dict[str, Any],
-    prompts: dict[str, Tensor],
-    recipe: dict[str, Any],
-    out: Path,
-) -> None:
-    """Leave a trained encoder in ``out`` for ``export``: its weights, its prompts, its config and its recipe."""
-    state = {k: v.contiguous() for k, v in encoder.tower.state_dict().items()}
-    save_file(state, out / "tower.safetensors")
-    save_file({name: vector.contiguous() for name, vector in prompts.items()}, out / "prompts.safetensors")
-    described = {"config": config, "recipe": recipe}
-    (out / RUN).write_text(json.dumps(described, indent=2) + "\n", encoding="utf-8")
-
-
-@dataclass(frozen=True)
-class HighLevelRun:
-    """What a run left: the encoder in evaluation mode, its part of config.json, its prompts, its recipe."""
-
-    encoder: HighLevelEncoder
-    config: dict[str, Any]
-    prompts: dict[str, Tensor]
-    recipe: dict[str, Any]
-
-
-def read_high_level(out: Path) -> HighLevelRun:
-    """What :func:`write_high_level` left in ``out``.
-
-    Raises:
-        UsageError: nothing is there, or training has not come to its end.
-    """
-    if not (out / RUN).exists():
-        raise UsageError(f"{out} holds no finished run of `high-level`")
-    described = json.loads((out / RUN).read_text(encoding="utf-8"))
-    encoder = HighLevelEncoder(described["config"])
-    encoder.tower.load_state_dict(load_file(out / "tower.safetensors"))
-    return HighLevelRun(
-        encoder.eval(), described["config"], load_file(out / "prompts.safetensors"), described["recipe"]
-    )

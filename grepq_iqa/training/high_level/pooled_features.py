@@ -1,34 +1,42 @@
-"""Pooled statistics of a frozen tower over ladders, written in shards, so that a killed run goes on where it was."""
+"""Pooled features of a frozen tower, kept on disk under what they depend on, so that a killed run goes on where it was.
+
+They depend on the content of the photographs, the tower's weights, the recipe and the version of the code: where one of
+these changes, they are made anew under another name.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import torch
-from PIL import Image, ImageOps
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from grepq_iqa.encoders.high_level import HighLevelEncoder, PooledTimmTower
+from grepq_iqa.encoders.high_level import HighLevelEncoder
+from grepq_iqa.encoders.pooled_efficientnet import PooledEfficientNet
 from grepq_iqa.errors import UsageError
+from grepq_iqa.files import replacing
 from grepq_iqa.training.data.captions import Steps
-from grepq_iqa.training.data.severity_series import make_ladder
+from grepq_iqa.training.data.pictures import central_square
+from grepq_iqa.training.data.prepare import Photograph, Prepared
+from grepq_iqa.training.data.severity_series import make_severity_series
+from grepq_iqa.training.run_record import run_key, state_hash
 
 SHARD = 50
-SQUARE = 512
 
 
 @dataclass(frozen=True)
-class LadderStatistics:
-    """Attributes:
-    pooled: ``(ladders, pictures, d)`` float32.
-    steps: of every picture.
-    clean_start: ``(ladders,)`` bool.
+class PooledSeries:
+    """Pooled features of severity series.
+
+    Attributes:
+        pooled: ``(series, pictures, d)`` float32.
+        steps: of every picture.
+        clean_start: ``(series,)`` bool.
     """
 
     pooled: Tensor
@@ -37,81 +45,99 @@ class LadderStatistics:
 
 
 @torch.inference_mode()
-def pool_ladders(
+def pool_severity_series(
     encoder: HighLevelEncoder,
-    pristine: list[Path],
-    ordinary: list[Path],
+    pristine: Prepared,
+    unlabeled: Prepared,
     out: Path,
     *,
-    ladders: int,
+    series: int,
     crop: int,
     seed: int,
     on_shard: Callable[[int], None] | None = None,
-) -> LadderStatistics:
-    """Make ``ladders`` ladders and pool their statistics; shards in ``out`` that exist are not made again."""
+) -> PooledSeries:
+    """Make ``series`` severity series and pool their features; shards in ``out`` that exist are not made again.
+
+    Raises:
+        UsageError: the tower has no pooled features.
+    """
     tower = encoder.tower
-    if not isinstance(tower, PooledTimmTower):
-        raise UsageError("only a timm tower has pooled statistics; CLIP's is trained as a whole, by --recipe paper")
-    out.mkdir(parents=True, exist_ok=True)
-    for shard in range(-(-ladders // SHARD)):
-        path = out / f"ladders-{shard:05d}.safetensors"
+    if not isinstance(tower, PooledEfficientNet):
+        raise UsageError("only an EfficientNet has pooled features; CLIP's tower is trained whole, by --recipe paper")
+    key = run_key(pristine.sha256, unlabeled.sha256, crop, seed, state_hash(encoder))
+    folder = out / f"severity_series-{key}"
+    shards = []
+    for start in range(0, series, SHARD):
+        members = range(start, min(series, start + SHARD))
+        path = folder / f"{members[0]:05d}-{members[-1]:05d}.safetensors"
         if not path.exists():
-            members = [
-                make_ladder(index, pristine, ordinary, crop, seed)
-                for index in range(shard * SHARD, min(ladders, (shard + 1) * SHARD))
-            ]
-            pictures = [torch.from_numpy(member.pictures).permute(0, 3, 1, 2) for member in members]
-            pooled = torch.stack(
-                [tower.pooled(encoder.normalise(x.contiguous(memory_format=torch.channels_last))) for x in pictures]
-            )
-            metadata = {
-                "steps": json.dumps([member.steps for member in members]),
-                "clean_start": json.dumps([member.clean_start for member in members]),
-            }
-            fresh = path.with_suffix(".part")
-            save_file({"pooled": pooled.contiguous()}, fresh, metadata)
-            fresh.replace(path)
+            _write_shard(path, encoder, tower, pristine.paths, unlabeled.paths, members, crop, seed)
+        shards.append(_read_shard(path))
         if on_shard:
-            on_shard(min(ladders, (shard + 1) * SHARD))
-    return read_ladders(out, ladders)
+            on_shard(members[-1] + 1)
+    return PooledSeries(
+        torch.cat([shard.pooled for shard in shards]),
+        [steps for shard in shards for steps in shard.steps],
+        torch.cat([shard.clean_start for shard in shards]),
+    )
 
 
-def read_ladders(out: Path, ladders: int) -> LadderStatistics:
-    """The first ``ladders`` ladders that :func:`pool_ladders` wrote to ``out``."""
-    pooled: list[Tensor] = []
-    steps: list[list[Steps]] = []
-    clean: list[bool] = []
-    for path in sorted(out.glob("ladders-*.safetensors")):
-        with safe_open(path, framework="pt") as shard:
-            pooled.append(shard.get_tensor("pooled"))
-            steps += [[[(n, s) for n, s in p] for p in ladder] for ladder in json.loads(shard.metadata()["steps"])]
-            clean += json.loads(shard.metadata()["clean_start"])
-    return LadderStatistics(torch.cat(pooled)[:ladders], steps[:ladders], torch.tensor(clean[:ladders]))
+def evenly(photographs: Sequence[Photograph], count: int) -> list[Photograph]:
+    """``count`` of the photographs, evenly taken from the list; all where it has no more."""
+    return list(photographs[:: max(1, len(photographs) // count)][:count])
 
 
 @torch.inference_mode()
-def pool_photographs(pool: Callable[[Tensor], Tensor], photographs: list[Path], out: Path) -> Tensor:
-    """Statistics ``(n, d)`` of the central squares of photographs, at most ``SQUARE`` pixels a side after shrinking.
+def pool_photographs(
+    pool: Callable[[Tensor], Tensor], photographs: Sequence[Photograph], out: Path, weights: str
+) -> Tensor:
+    """Features ``(n, d)`` of the central squares of photographs, from the file that keeps them where it is there.
 
-    ``pool`` makes ``(1, d)`` of ``(1, 3, S, S)`` in [0, 1]. They are kept in the file ``out`` and read from it by the
-    next run over as many photographs.
+    Args:
+        pool: makes ``(1, d)`` of ``(1, 3, S, S)`` in [0, 1].
+        photographs: which.
+        out: folder of that file.
+        weights: `state_hash` of what ``pool`` computes with.
     """
-    if out.exists():
-        found = load_file(out)["pooled"]
-        if len(found) == len(photographs):
-            return found
+    key = run_key([photograph.sha256 for photograph in photographs], weights)
+    path = out / f"photographs-{key}.safetensors"
+    if path.exists():
+        return load_file(path)["pooled"]
     rows = []
-    for path in photographs:
-        image = central_square(path)[None].contiguous(memory_format=torch.channels_last)
+    for photograph in photographs:
+        image = central_square(Path(photograph.path))[None].contiguous(memory_format=torch.channels_last)
         rows.append(pool(image)[0])
-    fresh = out.with_suffix(".part")
-    save_file({"pooled": torch.stack(rows)}, fresh)
-    fresh.replace(out)
-    return torch.stack(rows)
+    pooled = torch.stack(rows)
+    with replacing(path) as beside:
+        save_file({"pooled": pooled}, beside)
+    return pooled
 
 
-def central_square(path: Path) -> Tensor:
-    """The middle of a photograph, ``(3, S, S)`` with S at most ``SQUARE``; small ones are not enlarged."""
-    with Image.open(path) as image:
-        square = ImageOps.fit(image.convert("RGB"), (min(SQUARE, *image.size),) * 2, Image.Resampling.LANCZOS)
-    return torch.from_numpy(np.asarray(square).copy()).permute(2, 0, 1).float() / 255
+def _write_shard(
+    path: Path,
+    encoder: HighLevelEncoder,
+    tower: PooledEfficientNet,
+    pristine: list[Path],
+    unlabeled: list[Path],
+    members: range,
+    crop: int,
+    seed: int,
+) -> None:
+    made = [make_severity_series(index, pristine, unlabeled, crop, seed) for index in members]
+    pictures = [torch.from_numpy(one.pictures).permute(0, 3, 1, 2) for one in made]
+    pooled = torch.stack(
+        [tower.pooled(encoder.normalize(x.contiguous(memory_format=torch.channels_last))) for x in pictures]
+    )
+    metadata = {
+        "steps": json.dumps([one.steps for one in made]),
+        "clean_start": json.dumps([one.clean_start for one in made]),
+    }
+    with replacing(path) as beside:
+        save_file({"pooled": pooled.contiguous()}, beside, metadata)
+
+
+def _read_shard(path: Path) -> PooledSeries:
+    with safe_open(path, framework="pt") as shard:
+        notes = shard.metadata()
+        steps = [[[(name, s) for name, s in picture] for picture in series] for series in json.loads(notes["steps"])]
+        return PooledSeries(shard.get_tensor("pooled"), steps, torch.tensor(json.loads(notes["clean_start"])))

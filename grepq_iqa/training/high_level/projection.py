@@ -1,34 +1,46 @@
-"""Train the projection of a tower's statistics, so that sentences about quality mean something.
+"""Train the projection of a tower's pooled features, so that sentences about quality mean something.
 
-What projects the frozen tower's statistics is trained by four terms: ranking by known damage, within a ladder and
-across ladders with clean starts; the order of neighbours on a ladder; captions, a softmax over all sentences that
-occur; and the paper's group contrastive loss on ordinary photographs. Then good - bad is made blind to light
-compression, which a tower made to recognise things takes for cleanliness. Last, the embedding is moved along good - bad
-by how simple a photograph is (see :mod:`.simplicity`), after and not during training, because ranking within contents
-would unlearn whatever differs between contents; and by the distance from an undamaged picture that is read (see
-:mod:`.damage_reader`), which also sees light compression. No human score is used.
+What projects the frozen tower's features is trained by four terms: ranking by known strength of distortion, within a
+severity series and across series with clean starts; the order of neighbors on a series; captions, a softmax over all
+sentences that occur; and, where its weight is above 0, the paper's group contrastive loss on unlabeled images. Then
+good - bad is made invariant to light compression, which a tower made to recognize things takes for cleanliness. Last,
+the embedding is moved along good - bad by how cluttered a photograph is (see :mod:`.clutter`), after and not during
+training, because ranking within contents would unlearn whatever differs between contents; and by the distance from an
+undistorted picture that the distortion head tells (see :mod:`.distortion_head`), which also sees light compression. No
+human score is used.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.data import Dataset
 
-from grepq_iqa.encoders.high_level import PooledTimmTower
+from grepq_iqa.encoders.pooled_efficientnet import PooledEfficientNet
 from grepq_iqa.errors import UsageError
-from grepq_iqa.training.data.captions import ATTRIBUTE_PROMPTS, PROMPT_BAD, PROMPT_GOOD, caption_of, damage_of
-from grepq_iqa.training.data.severity_series import RUNGS
-from grepq_iqa.training.high_level.clutter import simplicity_direction, simplicity_of
-from grepq_iqa.training.high_level.invariance import blinded
-from grepq_iqa.training.high_level.pooled_features import LadderStatistics
+from grepq_iqa.training.data.captions import (
+    ATTRIBUTE_PROMPTS,
+    PROMPT_BAD,
+    PROMPT_GOOD,
+    caption_of,
+    distortion_strength,
+)
+from grepq_iqa.training.data.severity_series import SERIES_SEVERITIES
+from grepq_iqa.training.high_level.clutter import clutter_direction, clutter_of
+from grepq_iqa.training.high_level.invariance import made_invariant
+from grepq_iqa.training.high_level.pooled_features import PooledSeries
 from grepq_iqa.training.high_level.text_encoder import encode_sentences
-from grepq_iqa.training.losses.gcl import GroupContrastiveLoss, extreme_groups
-from grepq_iqa.training.losses.ranking import DamageRankingLoss
+from grepq_iqa.training.loop import Batch, LoopSettings, run
+from grepq_iqa.training.losses.gcl import GroupContrastiveLoss, select_extremes
+from grepq_iqa.training.losses.ranking import SeverityRankingLoss
 
 COMPRESSION = ("jpeg", "jpeg2000", "webp")
+GCL_DIM = 128
+START_STD = 0.01  # of the random weights; it decides on the embedding's length, see EXPERIMENTS.md
 
 
 @dataclass(frozen=True)
@@ -36,165 +48,189 @@ class ProjectionRecipe:
     """Settings of the compact model's high-level encoder.
 
     Attributes:
-        model, layers, centre, head: the timm tower, its pooled stages, whether their centres are pooled, too, and
-            whether the last map is.
-        ladders, crop: how many ladders of ``crop`` pixels.
-        photographs: how many ordinary photographs, evenly taken, for standardisation and groups.
-        dropout: of statistics, against leaning on single channels.
-        across, neighbours, captions, groups: weights of the loss terms beside the ranking within a ladder.
-        simplicity: its spread along good - bad beside the spread of what damage taught; 0 adds none; needs ``head``.
-        damage: the spread of what is read of damage likewise; needs ``[damage]``.
-        group_batch, group_size: photographs a step for the group contrastive loss, and members of a group.
+        model, layers, center_weighted, head: the EfficientNet, its pooled stages, whether they are pooled
+            center-weighted, too, and whether the last map is.
+        severity_series, crop: how many series of ``crop`` pixels.
+        unlabeled_images: how many, evenly taken, for standardization and the group contrastive loss.
+        dropout: of features, against leaning on single channels.
+        across, neighbors, captions, gcl: weights of the loss terms beside the ranking within a series.
+        clutter: its standard deviation along good - bad beside that of what distortions taught, below 0 where clutter
+            costs score; 0 adds none; needs ``head``.
+        distortion: the standard deviation of what the distortion head tells, likewise; needs ``[distortion_head]``.
+        gcl_batch, gcl_extremes: images a step for the group contrastive loss, and how many best and worst of them.
     """
 
     model: str
     layers: list[int]
-    centre: bool
+    center_weighted: bool
     head: bool
-    ladders: int
+    severity_series: int
     crop: int
-    photographs: int
+    unlabeled_images: int
     steps: int
-    batch_ladders: int
+    batch_series: int
     learning_rate: float
     weight_decay: float
     dropout: float
     across: float
-    neighbours: float
-    simplicity: float
-    damage: float
+    neighbors: float
+    clutter: float
+    distortion: float
     captions: float
     caption_temperature: float
-    groups: float
-    group_batch: int
-    group_size: int
-    group_temperature: float
+    gcl: float
+    gcl_batch: int
+    gcl_extremes: int
+    gcl_temperature: float
     margin: float
     seed: int
 
 
+class Draws(Dataset[Batch]):
+    """Which series and which unlabeled images each step takes, and the seed of its dropout.
+
+    Item ``k`` is a pure function of the seed and ``k``.
+    """
+
+    def __init__(self, series: int, unlabeled: int, recipe: ProjectionRecipe) -> None:
+        self.series, self.unlabeled, self.recipe = series, unlabeled, recipe
+
+    def __len__(self) -> int:
+        return self.recipe.steps
+
+    def __getitem__(self, index: int) -> Batch:
+        generator = torch.Generator().manual_seed(self.recipe.seed * 1_000_003 + index)
+        return {
+            "series": torch.randint(self.series, (self.recipe.batch_series,), generator=generator),
+            "unlabeled": torch.randint(self.unlabeled, (self.recipe.gcl_batch,), generator=generator),
+            "seed": torch.randint(1 << 31, (), generator=generator),
+        }
+
+
 def train_projection(
-    tower: PooledTimmTower,
-    data: LadderStatistics,
-    ordinary: Tensor,
-    recipe: ProjectionRecipe,
-) -> tuple[dict[str, Tensor], list[dict[str, float]]]:
+    tower: PooledEfficientNet, data: PooledSeries, unlabeled: Tensor, recipe: ProjectionRecipe, out: Path
+) -> dict[str, Tensor]:
     """Fill ``tower``'s projection.
 
     Args:
-        tower: all else stays as it is; it standardises by ``ordinary``.
-        data: statistics of ladders, from :func:`~grepq_iqa.training.high_level.pooled_features.pool_ladders`.
-        ordinary: statistics ``(n, d)`` of ordinary photographs; they feed the groups and set spreads.
+        tower: all else stays as it is; it standardizes by ``unlabeled``.
+        data: pooled features of severity series.
+        unlabeled: pooled features ``(n, d)`` of unlabeled images; they feed the group contrastive loss and set standard
+            deviations.
+        recipe: settings.
+        out: folder of the run.
 
     Returns:
-        Prompts, name to unit vector; and the metrics of every step.
+        Prompts, name to unit vector.
     """
     generator = torch.Generator().manual_seed(recipe.seed)
-    frozen = tower.damage_features.start  # what is read of damage has been trained, and would outdo all else
+    frozen = tower.distortion_features.start  # the rest, trained to see distortions, would outdo it
     linear = nn.Linear(frozen, tower.dim)
-    nn.init.normal_(linear.weight, std=0.01, generator=generator)
+    nn.init.normal_(linear.weight, std=START_STD, generator=generator)
     nn.init.zeros_(linear.bias)
 
-    captions = [[caption_of(steps) for steps in ladder] for ladder in data.steps]
-    sentences = sorted({caption for ladder in captions for caption in ladder} | {PROMPT_GOOD, PROMPT_BAD})
+    captions = [[caption_of(steps) for steps in series] for series in data.steps]
+    sentences = sorted({caption for series in captions for caption in series} | {PROMPT_GOOD, PROMPT_BAD})
     vectors = encode_sentences(sentences)
     position = {sentence: index for index, sentence in enumerate(sentences)}
-    caption = torch.tensor([[position[c] for c in ladder] for ladder in captions])
-    damage = torch.tensor([[damage_of(steps) for steps in ladder] for ladder in data.steps])
+    caption = torch.tensor([[position[c] for c in series] for series in captions])
+    strength = torch.tensor([[distortion_strength(steps) for steps in series] for series in data.steps])
     good, bad = vectors[position[PROMPT_GOOD]], vectors[position[PROMPT_BAD]]
 
-    random_projection = torch.randn(vectors.shape[1], 128, generator=generator) / vectors.shape[1] ** 0.5
-    rank = DamageRankingLoss(margin=recipe.margin, temperature=0.3)
-    group_loss = GroupContrastiveLoss(recipe.group_temperature)
-    optimiser = torch.optim.AdamW(linear.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, recipe.steps)
+    random_projection = torch.randn(vectors.shape[1], GCL_DIM, generator=generator) / vectors.shape[1] ** 0.5
+    rank = SeverityRankingLoss(margin=recipe.margin, temperature=0.3)
+    group_loss = GroupContrastiveLoss(recipe.gcl_temperature)
+    optimizer = torch.optim.AdamW(linear.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
+    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, recipe.steps)
 
-    def embed(pooled: Tensor) -> Tensor:
-        z = tower.standardise(pooled)[..., :frozen]
-        keep = (torch.rand(z.shape, generator=generator) >= recipe.dropout) / (1 - recipe.dropout)
-        return F.normalize(linear(z * keep), dim=-1)
+    def loss_of(model: nn.Module, batch: Batch) -> tuple[Tensor, dict[str, float]]:
+        device = batch["series"].device  # of the trained layer; all else is on the CPU
+        drawn = {name: tensor[0].cpu() for name, tensor in batch.items()}  # a batch is one item
+        dropout = torch.Generator().manual_seed(int(drawn["seed"]))
 
-    history = []
-    for step in range(1, recipe.steps + 1):
-        chosen = torch.randint(len(data.pooled), (recipe.batch_ladders,), generator=generator)
+        def embed(pooled: Tensor) -> Tensor:
+            z = tower.standardize(pooled)[..., :frozen]
+            keep = (torch.rand(z.shape, generator=dropout) >= recipe.dropout) / (1 - recipe.dropout)
+            return F.normalize(model((z * keep).to(device)).cpu(), dim=-1)
+
+        chosen = drawn["series"]
         embedding = embed(data.pooled[chosen])
         score = 10 * embedding @ (good - bad)
         clean = data.clean_start[chosen]
         terms = {
-            "within": rank(score, damage[chosen]),
-            "across": recipe.across * rank(score[clean].reshape(1, -1), damage[chosen][clean].reshape(1, -1)),
-            "neighbours": recipe.neighbours * rank.neighbours(score[:, : 1 + len(RUNGS)]),
+            "within": rank(score, strength[chosen]),
+            "across": recipe.across * rank(score[clean].reshape(1, -1), strength[chosen][clean].reshape(1, -1)),
+            "neighbors": recipe.neighbors * rank.neighbors(score[:, : 1 + len(SERIES_SEVERITIES)]),
             "captions": recipe.captions
             * F.cross_entropy(
                 (embedding @ vectors.T).flatten(0, 1) / recipe.caption_temperature, caption[chosen].flatten()
             ),
         }
-        if recipe.groups:
-            batch = torch.randint(len(ordinary), (recipe.group_batch,), generator=generator)
-            photographs = embed(ordinary[batch])
-            best, worst = extreme_groups(photographs @ (good - bad), recipe.group_size)
-            z = F.relu(photographs @ random_projection)
-            terms["groups"] = recipe.groups * group_loss(z[best], z[worst])
-        loss = torch.stack(list(terms.values())).sum()
-        optimiser.zero_grad()
-        loss.backward()
-        optimiser.step()
-        schedule.step()
-        history.append({"step": step, "loss": loss.item(), **{name: term.item() for name, term in terms.items()}})
+        if recipe.gcl:
+            images = embed(unlabeled[drawn["unlabeled"]])
+            best, worst = select_extremes(images @ (good - bad), recipe.gcl_extremes)
+            z = F.relu(images @ random_projection)
+            terms["gcl"] = recipe.gcl * group_loss(z[best], z[worst])
+        return torch.stack(list(terms.values())).sum(), {name: term.item() for name, term in terms.items()}
 
+    settings = LoopSettings(out, recipe.steps, batch_size=1, save_every=recipe.steps, workers=0)
+    run(linear, loss_of, Draws(len(data.pooled), len(unlabeled), recipe), optimizer, schedule, settings)
+
+    linear.cpu()
     with torch.no_grad():
         tower.projection.weight.zero_()[:, :frozen] = linear.weight
         tower.projection.bias.copy_(linear.bias)
     axis = F.normalize(good - bad, dim=0)
-    if recipe.damage:  # else nothing would see light compression at all
-        _blind_to_light_compression(tower, data, ordinary, axis)
-    spread = (tower.project(ordinary) @ axis).std()
-    if recipe.simplicity:
-        _move_along(tower, axis, recipe.simplicity * spread, *_simplicity(tower, data, ordinary))
-    if recipe.damage:
-        _move_along(tower, axis, recipe.damage * spread, *_soundness(tower, ordinary))
+    if recipe.distortion:  # else nothing would see light compression at all
+        _make_invariant_to_light_compression(tower, data, unlabeled, axis)
+    std = (tower.project(unlabeled) @ axis).std()
+    if recipe.clutter:
+        _move_along(tower, axis, recipe.clutter * std, *_clutter(tower, data, unlabeled))
+    if recipe.distortion:
+        _move_along(tower, axis, -recipe.distortion * std, *_distance(tower, unlabeled))
 
     names = {"good": PROMPT_GOOD, "bad": PROMPT_BAD}
     for attribute, (high, low) in ATTRIBUTE_PROMPTS.items():
         names |= {f"{attribute}.high": high, f"{attribute}.low": low}
-    prompts = dict(zip(names, encode_sentences(list(names.values())), strict=True))
-    return prompts, history
+    return dict(zip(names, encode_sentences(list(names.values())), strict=True))
 
 
 @torch.no_grad()
-def _blind_to_light_compression(tower: PooledTimmTower, data: LadderStatistics, ordinary: Tensor, axis: Tensor) -> None:
-    """Change the projection along ``axis`` so that a compressed picture's first rung looks as the untouched one."""
+def _make_invariant_to_light_compression(
+    tower: PooledEfficientNet, data: PooledSeries, unlabeled: Tensor, axis: Tensor
+) -> None:
+    """Change the projection along ``axis`` so that a mildly compressed picture looks as the untouched one."""
     compressed = torch.tensor([steps[1][0][0] in COMPRESSION for steps in data.steps])
-    clean, mild = (tower.standardise(data.pooled[compressed, rung]) for rung in (0, 1))
+    clean, mild = (tower.standardize(data.pooled[compressed, level]) for level in (0, 1))
     direction = tower.projection.weight.T @ axis
-    change = blinded(direction, mild - clean) - direction
-    _move_along(tower, axis, 1.0, change, -float((tower.standardise(ordinary) @ change).mean()))
+    change = made_invariant(direction, mild - clean) - direction
+    _move_along(tower, axis, 1.0, change, -float((tower.standardize(unlabeled) @ change).mean()))
 
 
 @torch.no_grad()
-def _move_along(tower: PooledTimmTower, axis: Tensor, spread: Tensor | float, weights: Tensor, offset: float) -> None:
-    """Move embeddings along ``axis`` by ``spread`` times ``z @ weights + offset`` of standardised statistics ``z``."""
-    tower.projection.weight.add_(spread * torch.outer(axis, weights))
-    tower.projection.bias.add_(spread * offset * axis)
+def _move_along(tower: PooledEfficientNet, axis: Tensor, std: Tensor | float, weights: Tensor, offset: float) -> None:
+    """Move embeddings along ``axis`` by ``std`` times ``z @ weights + offset`` of standardized features ``z``."""
+    tower.projection.weight.add_(std * torch.outer(axis, weights))
+    tower.projection.bias.add_(std * offset * axis)
 
 
-def _simplicity(tower: PooledTimmTower, data: LadderStatistics, ordinary: Tensor) -> tuple[Tensor, float]:
-    """Weights of standardised statistics and offset of a simplicity of mean 0 and spread 1 over ``ordinary``."""
+def _clutter(tower: PooledEfficientNet, data: PooledSeries, unlabeled: Tensor) -> tuple[Tensor, float]:
+    """Weights of standardized features and offset of a clutter of mean 0 and standard deviation 1."""
     if tower.head is None:
-        raise UsageError("recipe: simplicity is read from the last map, so it needs head = true")
-    frozen = tower.damage_features.start
-    ladders = tower.standardise(data.pooled[:, : 1 + len(RUNGS)])[..., :frozen]
-    simplicity = simplicity_of(ordinary[:, tower.head_features])
-    weights, offset = simplicity_direction(tower.standardise(ordinary)[:, :frozen], simplicity, ladders)
+        raise UsageError("recipe: clutter is read from the last map, so it needs head = true")
+    frozen = tower.distortion_features.start
+    series = tower.standardize(data.pooled[:, : 1 + len(SERIES_SEVERITIES)])[..., :frozen]
+    clutter = clutter_of(unlabeled[:, tower.head_features])
+    weights, offset = clutter_direction(tower.standardize(unlabeled)[:, :frozen], clutter, series)
     return F.pad(weights, (0, tower.feature_dim - frozen)), offset
 
 
-def _soundness(tower: PooledTimmTower, ordinary: Tensor) -> tuple[Tensor, float]:
-    """The same of being undamaged: minus the distance that is read, the first of the damage features."""
-    if tower.damage is None:
-        raise UsageError("recipe: damage in [high_level] needs a section [damage]")
+def _distance(tower: PooledEfficientNet, unlabeled: Tensor) -> tuple[Tensor, float]:
+    """The same of the distance from an undistorted picture, the first output of the distortion head."""
+    if tower.distortion_head is None:
+        raise UsageError("recipe: distortion in [high_level] needs a section [distortion_head]")
     weights = torch.zeros(tower.feature_dim)
-    weights[tower.damage_features.start] = -1
-    found = tower.standardise(ordinary) @ weights
-    spread = found.std().clamp_min(1e-12)
-    return weights / spread, -float(found.mean() / spread)
+    weights[tower.distortion_features.start] = 1
+    found = tower.standardize(unlabeled) @ weights
+    std = found.std().clamp_min(1e-12)
+    return weights / std, -float(found.mean() / std)

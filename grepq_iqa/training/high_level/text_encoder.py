@@ -17,7 +17,7 @@ from grepq_iqa.errors import UsageError
 
 @torch.no_grad()
 def encode_sentences(sentences: list[str], batch: int = 64) -> Tensor:
-    """Unit vectors ``(n, 384)``: mean of token states, normalised, as the model's own pooling configuration says.
+    """Unit vectors ``(n, 384)``: mean of token states, normalized, as the model's own pooling configuration says.
 
     Raises:
         UsageError: transformers or the model's package is not installed.

@@ -9,7 +9,7 @@ ranks them, form two groups; members of a group attract each other and repel the
 Example:
     >>> import torch
     >>> z, quality = torch.randn(128, 128), torch.rand(128)
-    >>> best, worst = extreme_groups(quality, size=4)
+    >>> best, worst = select_extremes(quality, size=4)
     >>> GroupContrastiveLoss()(z[best], z[worst]).shape
     torch.Size([])
 """
@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 
-def extreme_groups(quality: Tensor, size: int) -> tuple[Tensor, Tensor]:
+def select_extremes(quality: Tensor, size: int) -> tuple[Tensor, Tensor]:
     """Indices ``(size,)`` of the best and of the worst of a batch by ``quality`` ``(B,)``.
 
     Raises:
@@ -52,7 +52,7 @@ class GroupContrastiveLoss(nn.Module):
         """Loss, a scalar.
 
         Args:
-            best, worst: projected features ``(size, dim)`` of the two groups; any length, normalised here.
+            best, worst: projected features ``(size, dim)`` of the two groups; any length, normalized here.
         """
         best, worst = F.normalize(best.float(), dim=-1), F.normalize(worst.float(), dim=-1)
         across = best @ worst.T / self.temperature

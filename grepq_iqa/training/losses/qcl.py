@@ -1,7 +1,7 @@
 r"""Quality-aware contrastive loss (QCL), for the low-level encoder.
 
-Srinath et al., GRepQ, WACV 2024, section 3.1. Two views of every version of one photograph attract each other in
-proportion to how alike the versions look, so negatives differ in quality and never in content::
+Srinath et al., GRepQ, WACV 2024, section 3.1. Two views of every distorted copy of one photograph attract each other in
+proportion to how alike the copies look, so negatives differ in quality and never in content::
 
     e_ij = exp(cos(a_i, b_j) / tau)
     w_ij = 2 - 2 / (1 + FSIM(i, j)^2)
@@ -39,9 +39,9 @@ class QualityContrastiveLoss(nn.Module):
         """Loss, a scalar.
 
         Args:
-            a: features of the first view, ``(photographs, versions, dim)``; any length, normalised here.
+            a: features of the first view, ``(photographs, copies, dim)``; any length, normalized here.
             b: features of the second view, the same shape.
-            similarity: FSIM between versions, ``(photographs, versions, versions)``, ones on the diagonal.
+            similarity: FSIM between copies, ``(photographs, copies, copies)``, ones on the diagonal.
         """
         a, b = F.normalize(a.float(), dim=-1), F.normalize(b.float(), dim=-1)
         logits = a @ b.transpose(1, 2) / self.temperature

@@ -1,8 +1,8 @@
-r"""FSIM-c between all pairs of several versions of one photograph.
+r"""FSIM-c between all pairs of distorted copies of one photograph.
 
 Zhang, Zhang, Mou and Zhang, "FSIM: A Feature Similarity Index for Image Quality Assessment", IEEE TIP 20(8), 2011.
 
-The costly part, phase congruency, depends on one version only, so nine versions need nine maps and not the 72 that
+The costly part, phase congruency, depends on one copy only, so nine copies need nine maps and not the 72 that
 36 independent calls compute. Constants and rounding follow ``piq.fsim`` (data range 1), to which the result is equal.
 
 Example:
@@ -26,15 +26,15 @@ T_PHASE, T_GRADIENT, T_CHROMA, CHROMA_EXPONENT = 0.85, 160.0, 200.0, 0.03
 RGB_TO_YIQ = ((0.299, 0.587, 0.114), (0.5959, -0.2746, -0.3213), (0.2115, -0.5227, 0.3112))
 
 
-def fsim_matrix(versions: Tensor) -> Tensor:
-    """Symmetric ``(V, V)`` matrix of FSIM-c between the versions ``(V, 3, H, W)``, RGB in [0, 1]; ones on its diagonal.
+def fsim_matrix(copies: Tensor) -> Tensor:
+    """Symmetric ``(V, V)`` matrix of FSIM-c between the copies ``(V, 3, H, W)``, RGB in [0, 1]; ones on its diagonal.
 
     Raises:
         ValueError: the tensor is not ``(V, 3, H, W)``.
     """
-    if versions.ndim != 4 or versions.shape[1] != 3:
-        raise ValueError(f"expected versions of shape (V, 3, H, W), got {tuple(versions.shape)}")
-    x = F.avg_pool2d(versions.float() * 255, max(1, round(min(versions.shape[-2:]) / 256)))
+    if copies.ndim != 4 or copies.shape[1] != 3:
+        raise ValueError(f"expected copies of shape (V, 3, H, W), got {tuple(copies.shape)}")
+    x = F.avg_pool2d(copies.float() * 255, max(1, round(min(copies.shape[-2:]) / 256)))
     y, i, q = torch.einsum("kc,vchw->kvhw", x.new_tensor(RGB_TO_YIQ), x)
     phase = torch.stack([phase_congruency(plane) for plane in y])
     gradient = _scharr_magnitude(y)
@@ -85,8 +85,8 @@ def _log_gabor_bank(height: int, width: int) -> tuple[Tensor, Tensor, Tensor]:
 
     radial = []
     for scale in range(SCALES):
-        centre = 1 / (MIN_WAVELENGTH * MULTIPLIER**scale)
-        gain = torch.exp(-(torch.log(radius / centre) ** 2) / (2 * math.log(SIGMA_F) ** 2)) * low_pass
+        center = 1 / (MIN_WAVELENGTH * MULTIPLIER**scale)
+        gain = torch.exp(-(torch.log(radius / center) ** 2) / (2 * math.log(SIGMA_F) ** 2)) * low_pass
         gain[0, 0] = 0
         radial.append(gain)
 
@@ -104,7 +104,7 @@ def _log_gabor_bank(height: int, width: int) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _frequencies(size: int) -> Tensor:
-    """Centred frequency axis, as MATLAB's FSIM builds it: odd sizes span [-1/2, 1/2]."""
+    """Centered frequency axis, as MATLAB's FSIM builds it: odd sizes span [-1/2, 1/2]."""
     if size % 2:
         return torch.arange(-(size - 1) / 2, size / 2) / (size - 1)
     return torch.arange(-size / 2, size / 2) / size
@@ -117,4 +117,5 @@ def _similarity(a: Tensor, b: Tensor, constant: float) -> Tensor:
 def _scharr_magnitude(planes: Tensor) -> Tensor:
     kernel = planes.new_tensor([[-3.0, 0.0, 3.0], [-10.0, 0.0, 10.0], [-3.0, 0.0, 3.0]]) / 16
     kernels = torch.stack([kernel, kernel.T])[:, None]
-    return torch.linalg.vector_norm(F.conv2d(planes[:, None], kernels, padding=1), dim=1)
+    result: Tensor = torch.linalg.vector_norm(F.conv2d(planes[:, None], kernels, padding=1), dim=1)
+    return result

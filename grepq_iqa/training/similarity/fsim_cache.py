@@ -1,10 +1,9 @@
-"""FSIM matrices on disk. FSIM is the dearest part of preparing a group, and does not change between epochs."""
+"""FSIM matrices on disk. FSIM is the dearest part of preparing an item, and does not change between epochs."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,31 +11,37 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from grepq_iqa._version import __version__
+from grepq_iqa.files import replacing
 from grepq_iqa.training.recipe import LowLevelRecipe, describe
 
-_OF_VERSIONS = ("crop", "distortions_per_group", "levels_per_distortion", "families", "seed")
+_OF_COPIES = ("crop", "distortions_per_image", "levels_per_distortion", "families", "seed")
 
 
-class SimilarityCache:
-    """One file a photograph below ``folder / fsim-KEY``; KEY changes with whatever changes the versions."""
+class FSIMCache:
+    """One file a photograph below ``folder / fsim-KEY``.
+
+    KEY changes with the settings that draw the copies and with the version of the code; a file's name is the SHA-256 of
+    its photograph, by whose content the copies are drawn.
+    """
 
     def __init__(self, folder: Path, recipe: LowLevelRecipe) -> None:
-        settings = {name: describe(recipe)[name] for name in _OF_VERSIONS}
+        settings = {name: describe(recipe)[name] for name in _OF_COPIES} | {"code": __version__}
         key = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:12]
         self.folder = folder / f"fsim-{key}"
 
-    def get(self, photograph: Path, compute: Callable[[], Tensor]) -> Tensor:
-        """The matrix of ``photograph``, computed and kept where it is not there; a damaged file is made again."""
-        status = photograph.stat()
-        identity = f"{photograph.absolute()} {status.st_size} {status.st_mtime_ns}"
-        path = self.folder / f"{hashlib.sha256(identity.encode()).hexdigest()[:24]}.npy"
+    def get(self, sha256: str, compute: Callable[[], Tensor]) -> Tensor:
+        """The matrix of a photograph, computed and kept where it is not there; a broken file is made again.
+
+        Args:
+            sha256: of the photograph's file.
+            compute: makes the matrix.
+        """
+        path = self.folder / f"{sha256}.npy"
         try:
             return torch.from_numpy(np.load(path, allow_pickle=False))
         except (OSError, ValueError, EOFError):
             matrix = compute()
-        self.folder.mkdir(parents=True, exist_ok=True)
-        fresh = path.with_suffix(f".{os.getpid()}.part")  # several workers may meet at one photograph
-        with fresh.open("wb") as file:
-            np.save(file, matrix.numpy())
-        fresh.replace(path)
+        with replacing(path) as beside:  # several workers may meet at one photograph
+            np.save(beside, matrix.numpy())
         return matrix

@@ -1,10 +1,10 @@
-"""Does Q fall at every step when a clean photograph is damaged more and more?
+"""Does Q fall at every step when a clean photograph is distorted more and more?
 
 Each photograph (its central square) is blurred, made noisy, compressed and darkened at the severities of
 `grepq_iqa.training.data.distortions`. Printed for every family: the share of photographs whose score falls at every
 step, for Q and its two parts, and for every step the share of photographs whose Q falls at it.
 
-Run: python studies/ladders.py PATHS... [--photographs 40] [--side 512] [--severities 1 2 3 4 5]
+Run: python studies/series.py PATHS... [--photographs 40] [--side 512] [--severities 1 2 3 4 5]
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from grepq_iqa import GRepQ
-from grepq_iqa.batch import expand
+from grepq_iqa.data.image_paths import iter_image_paths
 from grepq_iqa.data.images import load_image
 from grepq_iqa.training.data.distortions import SEVERITIES, distort
 
@@ -32,28 +32,28 @@ def main() -> None:
     parser.add_argument("--severities", type=float, nargs="+", default=SEVERITIES, help="rising, at most 5")
     parser.add_argument("--model")
     options = parser.parse_args()
-    paths = list(expand(options.paths))
+    paths = list(iter_image_paths(options.paths))
     paths = paths[:: max(1, len(paths) // options.photographs)][: options.photographs]
     model = GRepQ.from_pretrained(options.model, device="cpu")
     for family in FAMILIES:
-        scores = np.array([ladder(model, path, family, options) for path in paths])
+        scores = np.array([series(model, path, family, options) for path in paths])
         falls = np.diff(scores, axis=1) < 0
         whole = dict(zip(("Q", "Q_L", "Q_H"), falls.all(axis=1).mean(axis=0).round(3).tolist(), strict=True))
         steps = falls[..., 0].mean(axis=0).round(3).tolist()
         print(json.dumps({"family": family, "photographs": len(paths), **whole, "steps": steps}), flush=True)
 
 
-def ladder(model: GRepQ, path: Path, family: str, options: argparse.Namespace) -> list[tuple[float, float, float]]:
-    """Q, Q_L and Q_H of the clean square and of its damaged versions, rounded to 8 bits as files are."""
+def series(model: GRepQ, path: Path, family: str, options: argparse.Namespace) -> list[tuple[float, float, float]]:
+    """Q, Q_L and Q_H of the clean square and of its distorted copies, rounded to 8 bits as files are."""
     image, side = load_image(path), options.side
     height, width = image.shape[1:]
     top, left = max(0, (height - side) // 2), max(0, (width - side) // 2)
     clean = image[:, top : top + side, left : left + side].permute(1, 2, 0).contiguous().numpy()
-    # one seed for the whole ladder: noise of severity 5 is noise of severity 1, only stronger
-    damaged = (distort(clean, family, severity, np.random.default_rng(0)) for severity in options.severities)
-    versions = [clean, *damaged]
-    found = [model.score(np.round(version * 255).astype(np.uint8)) for version in versions]
-    return [(score.value, score.low_level, score.high_level) for score in found]
+    # one seed for the whole series: noise of severity 5 is noise of severity 1, only stronger
+    distorted = (distort(clean, family, severity, np.random.default_rng(0)) for severity in options.severities)
+    copies = [clean, *distorted]
+    found = [model.score(np.round(copy * 255).astype(np.uint8)) for copy in copies]
+    return [(score.score, score.low_level, score.high_level) for score in found]
 
 
 if __name__ == "__main__":

@@ -1,0 +1,131 @@
+"""One rule for every command that writes: what may take the place of what.
+
+An existing file is replaced only where it is known to be one of ours, or ``--overwrite`` is given; never one that is
+among the inputs, and never a table that holds ratings, which are a person's work.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
+from grepq_iqa.data.labels import IMAGE_ALIASES, MOS_ALIASES
+from grepq_iqa.data.tables import SUFFIXES, read_table
+from grepq_iqa.errors import LabelsError, UsageError
+from grepq_iqa.files import same_file_key
+from grepq_iqa.text import MARK
+
+RESULT_FIELDS = {
+    "score": ("path", "score", "low_level", "high_level", "percentile", "warnings", "error"),
+    "predict": ("path", "mos", "low", "high", "warnings", "error"),
+}
+"""Fields of the rows of each command: the header by which a file of them is known."""
+
+_ENDS = 1 << 16  # bytes at both ends of a file in which its metadata stand
+
+
+def require_writable(output: Path, *, overwrite: bool = False, inputs: Iterable[str | os.PathLike[str]] = ()) -> None:
+    """Refuse a destination before any work is done for it.
+
+    Args:
+        output: a file to be written.
+        overwrite: whether the user asked to replace what is there.
+        inputs: files that the command reads.
+
+    Raises:
+        UsageError: it must not or cannot be written; the message says what to do.
+    """
+    try:
+        exists = output.exists() or output.is_symlink()
+    except (OSError, ValueError) as error:
+        raise UsageError(f"cannot write {output}: {getattr(error, 'strerror', None) or error}") from error
+    if any(_is_same(output, given) for given in inputs):
+        raise UsageError(f"{output} is one of the inputs and would be lost; give another name")
+    if not exists:
+        _require_folder(output)
+        return
+    if output.is_dir():
+        raise UsageError(f"{output} is a folder; give the name of a file")
+    if not output.is_file():  # a device or a pipe keeps nothing that could be lost
+        return
+    if output.stat().st_size and not is_results(output) and not _has_mark(output):
+        if holds_ratings(output):
+            raise UsageError(f"{output} holds ratings and is not replaced; give another name, or delete it yourself")
+        if not overwrite:
+            raise UsageError(f"{output} exists and was not written by this command; give another name or --overwrite")
+    if not os.access(output, os.W_OK):
+        raise UsageError(f"cannot write {output}: permission denied")
+
+
+def is_results(path: Path, command: str | None = None) -> bool:
+    """Whether a file holds rows of ours, of ``command`` where one is named; known by its header."""
+    wanted = [RESULT_FIELDS[command]] if command else list(RESULT_FIELDS.values())
+    try:
+        with path.open("rb") as file:
+            head = file.read(1 << 12).decode("utf-8", errors="replace")
+    except OSError:
+        return False
+    lines = head.split("\n")
+    first = lines[0].rstrip("\r")
+    for fields in wanted:
+        if first in (",".join(fields), "\t".join(fields)):
+            return True
+    row = lines[1] if first == "[" and len(lines) > 1 else first
+    try:
+        keys = tuple(json.loads(row.rstrip().rstrip(",")))
+    except (ValueError, TypeError):
+        return False
+    return keys in wanted
+
+
+def holds_ratings(path: Path) -> bool:
+    """Whether a file is a table with a column of images and a filled-in column of numbers beside it."""
+    if path.suffix.lower() not in SUFFIXES | {".txt"}:
+        return False
+    try:
+        table = read_table(path)
+    except (LabelsError, csv.Error):
+        return False
+    image = table.optional_column(*IMAGE_ALIASES)
+    rating = table.optional_column(*MOS_ALIASES, taken=image)
+    if image is None or rating is None:
+        return False
+    return any(table.text(cells, rating) for _, cells in table.rows)
+
+
+def _is_same(output: Path, given: str | os.PathLike[str]) -> bool:
+    try:
+        return same_file_key(output) == same_file_key(given) or output.samefile(given)
+    except (OSError, ValueError):
+        return False
+
+
+def _require_folder(output: Path) -> None:
+    """The nearest folder above that exists must let us write."""
+    folder = output.absolute().parent
+    try:
+        while not folder.exists():
+            folder = folder.parent
+        if not folder.is_dir():
+            raise UsageError(f"cannot write {output}: {folder} is not a folder")
+        if not os.access(folder, os.W_OK):
+            raise UsageError(f"cannot write {output}: permission denied in {folder}")
+        if len(os.fsencode(output.name)) > os.pathconf(folder, "PC_NAME_MAX") if hasattr(os, "pathconf") else False:
+            raise UsageError(f"cannot write {output}: its name is too long")
+    except (OSError, ValueError) as error:
+        raise UsageError(f"cannot write {output}: {getattr(error, 'strerror', None) or error}") from error
+
+
+def _has_mark(path: Path) -> bool:
+    mark = MARK.encode()
+    try:
+        with path.open("rb") as file:
+            if mark in file.read(_ENDS):
+                return True
+            file.seek(max(0, path.stat().st_size - _ENDS))
+            return mark in file.read()
+    except OSError:
+        return False

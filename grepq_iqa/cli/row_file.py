@@ -1,0 +1,163 @@
+"""A file of rows that a killed run leaves usable: rows are appended as they come, and a later run goes on behind them.
+
+The settings of the run stand beside it in ``NAME.meta.json``; rows of other settings are not mixed.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import IO, Any
+
+from grepq_iqa._version import __version__
+from grepq_iqa.cli.destinations import RESULT_FIELDS, is_results
+from grepq_iqa.cli.output import Format, RowWriter, stdout_for_names
+from grepq_iqa.errors import UsageError
+from grepq_iqa.files import same_file_key, write_atomically
+from grepq_iqa.text import MARK
+
+
+class RowFile:
+    """Where ``command`` writes its rows: a file, or stdout. The file is touched when the first row is there.
+
+    Args:
+        command: "score" or "predict".
+        output: None is stdout.
+        format: how rows are written.
+        settings: everything that rows depend on, JSON-ready.
+        resume: go on behind the rows that ``output`` holds.
+
+    Attributes:
+        done: keys, by `same_file_key`, of the files that have rows already.
+
+    Raises:
+        UsageError: there is something to resume that is not rows of this command with these settings.
+    """
+
+    def __init__(
+        self, command: str, output: Path | None, format: Format, settings: Mapping[str, Any], *, resume: bool = False
+    ) -> None:
+        self._fields, self._output, self._format = RESULT_FIELDS[command], output, format
+        self._record = {"made_by": f"{MARK} {__version__}", "command": command, "settings": dict(settings)}
+        self._stream: IO[str] | None = None
+        self._writer: RowWriter | None = None
+        self._kept = self._whole = 0  # rows, and bytes of them
+        self._cut = False
+        self.done: set[str] = set()
+        if resume and output is not None and output.exists() and output.stat().st_size:
+            self._resume(command, output)
+
+    def __enter__(self) -> RowFile:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        with _explained(self._output):
+            if self._cut and kind is None:
+                self._begin()  # nothing was missing but the end
+            if self._writer is not None and kind is None:
+                self._writer.finish()
+            if self._stream is not None and self._output is not None:
+                self._stream.close()
+
+    def write(self, row: Mapping[str, Any]) -> None:
+        """One row; it has left this process when this returns.
+
+        Raises:
+            UsageError: the disk is full, or takes no more for another reason.
+        """
+        with _explained(self._output):
+            self._begin().write(row)
+
+    def _begin(self) -> RowWriter:
+        if self._writer is None:
+            self._stream = self._opened()
+            self._writer = RowWriter(self._format, self._stream, self._fields, rows=self._kept or None)
+        return self._writer
+
+    def _opened(self) -> IO[str]:
+        if self._output is None:
+            return stdout_for_names()
+        self._output.parent.mkdir(parents=True, exist_ok=True)
+        write_atomically(_settings_path(self._output), json.dumps(self._record, indent=1) + "\n")
+        mode = "a" if self._kept else "w"
+        if self._kept:
+            os.truncate(self._output, self._whole)
+        return self._output.open(mode, encoding="utf-8", errors="surrogateescape", newline="")
+
+    def _resume(self, command: str, output: Path) -> None:
+        if not is_results(output, command):
+            raise UsageError(f"{output} does not hold rows of `grepq {command}`: nothing there can be gone on with")
+        self._compare_settings(output)
+        # A kill or a full disk leaves a row cut, or a tail of zeros where a system crashed: both are written again.
+        content = output.read_bytes()
+        whole = content.split(b"\0", 1)[0]
+        if self._format is Format.json:
+            whole = whole.rstrip().removesuffix(b"]").rstrip()
+            whole = whole if whole.endswith(b"}") else whole[: whole.rfind(b"\n")].rstrip().removesuffix(b",")
+        else:
+            whole = whole[: whole.rfind(b"\n") + 1]
+        try:
+            paths = list(_paths_in(whole.decode("utf-8", errors="surrogateescape"), self._format))
+        except (ValueError, KeyError, TypeError, csv.Error) as error:
+            raise UsageError(
+                f"{output} is damaged or not {self._format.value} ({error}); give another --output"
+            ) from error
+        if not paths:
+            return
+        if content != whole + (b"\n]\n" if self._format is Format.json else b""):
+            self._cut = True
+        self._whole, self._kept = len(whole), len(paths)
+        self.done = {same_file_key(path) for path in paths}
+
+    def _compare_settings(self, output: Path) -> None:
+        beside = _settings_path(output)
+        try:
+            known = json.loads(beside.read_text(encoding="utf-8"))["settings"]
+        except FileNotFoundError:
+            raise UsageError(
+                f"{beside.name} with the settings of {output} is missing, so its rows cannot be gone on with; give "
+                "another --output, or run without --resume"
+            ) from None
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise UsageError(f"{beside} cannot be read ({error}); run without --resume") from error
+        wanted = json.loads(json.dumps(self._record["settings"]))
+        differ = [key for key in sorted(wanted.keys() | known.keys()) if wanted.get(key) != known.get(key)]
+        if differ:
+            was = ", ".join(f"{key} {known.get(key)}, now {wanted.get(key)}" for key in differ)
+            raise UsageError(f"{output} was written with other settings ({was}); use those, or another --output")
+
+
+@contextmanager
+def _explained(output: Path | None) -> Iterator[None]:
+    """Errors of the disk become a sentence; a closed pipe is for the program to notice."""
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        where = output or "the output"
+        kept = "; rows so far are kept, go on with --resume" if output else ""
+        raise UsageError(f"cannot write {where}: {error.strerror or error}{kept}") from error
+
+
+def _settings_path(output: Path) -> Path:
+    return output.with_name(f"{output.name}.meta.json")
+
+
+def _paths_in(text: str, format: Format) -> Iterator[str]:
+    if format is Format.jsonl:
+        yield from (json.loads(line)["path"] for line in text.split("\n") if line.strip())
+    elif format is Format.json:
+        yield from (json.loads(line.rstrip(","))["path"] for line in text.split("\n")[1:] if line.strip())
+    else:
+        delimiter = "\t" if format is Format.tsv else ","
+        rows = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+        yield from (row["path"] for row in rows)

@@ -1,0 +1,22 @@
+"""Small pictures of photographs, decoded by the one loader: a phone's rotation or a wide gamut shows right."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from grepq_iqa.data.images import ImageSource, load_image
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+
+def thumbnail(source: ImageSource, side: int) -> Image.Image:
+    """``source`` as an 8-bit RGB picture whose longer side has at most ``side`` pixels.
+
+    Raises:
+        ImageError: the source cannot be used.
+    """
+    from PIL import Image
+
+    pixels = load_image(source, max_side=side)
+    return Image.fromarray((pixels.permute(1, 2, 0) * 255).round().byte().numpy())

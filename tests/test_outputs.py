@@ -1,0 +1,273 @@
+"""Nothing of the user's is ever lost: what a command may write over, and how a cut run goes on."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import shutil
+import stat
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from grepq_iqa.files import replacing, write_atomically
+
+
+@pytest.fixture
+def folder(tmp_path, photos) -> Path:
+    """Three small photographs and a table of ratings of them."""
+    base = tmp_path / "photos"
+    base.mkdir()
+    for name, photo in zip("abc", photos, strict=False):
+        with Image.open(photo) as picture:
+            picture.crop((0, 0, 120, 100)).save(base / f"{name}.jpg")
+    (base / "labels.csv").write_text("path,mos\na.jpg,1\nb.jpg,2\nc.jpg,4\n")
+    return base
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(path): path.read_bytes() for path in sorted(folder.rglob("*")) if path.is_file()}
+
+
+REFUSED = [
+    (["score", "-o", "{f}/a.jpg", "{f}/b.jpg", "{f}/c.jpg"], "name of an image"),  # the output's name forgotten
+    (["score", "{f}/a.jpg", "-o", "{f}/a.jpg"], "name of an image"),
+    (["score", "{f}", "-o", "{f}/new.jpg"], "name of an image"),
+    (["score", "{f}/labels.csv", "-o", "{f}/labels.csv"], "one of the inputs"),
+    (["score", "{f}/labels.csv", "-o", "{f}/labels.csv", "--overwrite"], "one of the inputs"),
+    (["score", "{f}", "-o", "{f}/labels.csv"], "holds ratings"),
+    (["score", "{f}", "-o", "{f}/labels.csv", "--overwrite"], "holds ratings"),
+    (["score", "{f}", "-o", "{f}/labels.csv", "--resume"], "holds ratings"),
+    (["score", "{f}", "-o", "{f}/notes.csv"], "--overwrite"),
+    (["score", "{f}", "-o", "{f}/notes.csv", "--resume"], "--overwrite"),
+    (["score", "{f}", "-o", "{f}/rows.xlsx"], ".xlsx"),
+    (["score", "{f}", "-o", "{f}/rows.parquet", "--format", "csv"], ".parquet"),
+    (["score", "{f}", "-o", "{f}"], "--format"),
+    (["score", "{f}", "-o", "{f}/folder.csv"], "is a folder"),
+    (["score", "{f}", "-o", "{f}/a.jpg/x.csv"], "not a folder"),
+    (["score", "{f}", "-o", "{f}/" + "x" * 300 + ".csv"], "too long"),
+    (["predict", "{f}", "--model", "{m}", "-o", "{f}/labels.csv"], "holds ratings"),
+    (["predict", "{f}/a.jpg", "--model", "{m}", "-o", "{f}/a.jpg"], "name of an image"),
+    (["select", "{f}", "-n", "2", "-o", "{f}/labels.csv"], "holds ratings"),
+    (["select", "{f}", "-n", "2", "-o", "{f}/labels.csv", "--overwrite"], "holds ratings"),
+    (["select", "{f}", "-n", "2", "-o", "{f}/a.jpg"], ".csv or .tsv"),
+    (["select", "{f}", "-n", "2", "-o", "{f}/new.csv", "--html", "{f}/a.jpg"], ".html"),
+    (["select", "{f}", "-n", "2", "--html", "{f}/page.html"], "--overwrite"),
+    (["fit", "--csv", "{f}/labels.csv", "-o", "{f}"], "no model"),
+    (["fit", "--csv", "{f}/labels.csv", "-o", "{f}/a.jpg"], "is a file"),
+    (["fit", "--csv", "{f}/labels.csv", "-o", "{f}/new", "--plot", "{f}/a.jpg"], "--overwrite"),
+    (["fit", "--csv", "{f}/labels.csv", "-o", "{f}/new", "--plot", "{f}/a.jpg", "--overwrite"], "one of the inputs"),
+    (["fit", "--csv", "{f}/labels.csv", "-o", "{f}/new", "--plot", "{f}/d.png"], "--overwrite"),
+    (["fit", "--csv", "{f}/labels.csv", "-o", "{f}/new", "--plot", "{f}/x.xyz"], ".png"),
+    (["benchmark", "csv", "--root", "{f}", "--labels", "0", "-o", "{f}/labels.csv"], ".json"),
+    (["benchmark", "csv", "--root", "{f}", "--labels", "0", "-o", "{f}/thesis.json"], "--overwrite"),
+    (["benchmark", "csv", "--root", "{f}", "--labels", "0", "--plot", "{f}/a.jpg"], ".png"),
+    (["benchmark", "csv", "--root", "{f}", "--labels", "0", "--plot", "{f}/d.png"], "--overwrite"),
+    (["benchmark", "csv", "--root", "{f}", "--labels", "0", "--worst", "{f}/a.jpg/b.png"], "not a folder"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "words"), REFUSED, ids=[" ".join(a)[:70] for a, _ in REFUSED])
+def test_what_is_not_ours_stays(arguments, words, grepq, folder, tmp_path, tiny_model, monkeypatch):
+    monkeypatch.setattr("grepq_iqa.batch.score_paths", lambda *a, **k: pytest.fail("work was begun"))
+    (folder / "notes.csv").write_text("day,weather\n1,rain\n")
+    (folder / "page.html").write_text("<p>mine")
+    (folder / "thesis.json").write_text('{"chapters": 3}')
+    (folder / "folder.csv").mkdir()
+    shutil.copy(folder / "a.jpg", folder / "d.png")
+    before = contents(tmp_path)
+    given = [argument.format(f=folder, m=tiny_model) for argument in arguments]
+    status, out, err = grepq(*given)
+    assert status == 2 and words in err and "Traceback" not in err and out == ""
+    assert len(err.strip().splitlines()) == 1
+    assert contents(tmp_path) == before
+
+
+def test_a_link_to_an_input_is_that_input(grepq, folder, tmp_path):
+    (tmp_path / "out.csv").symlink_to(folder / "labels.csv")
+    status, _, err = grepq("score", folder / "labels.csv", "-o", tmp_path / "out.csv")
+    assert status == 2 and "one of the inputs" in err
+
+
+def test_our_own_rows_are_written_anew_and_others_when_asked(grepq, folder, tmp_path, tiny_model):
+    output = tmp_path / "scores.csv"
+    for _ in range(2):
+        assert grepq("score", folder / "a.jpg", "-o", output, "-m", tiny_model)[0] == 0
+    assert len(output.read_text().splitlines()) == 2
+    output.write_text("day,weather\n1,rain\n")
+    status, _, err = grepq("score", folder / "a.jpg", "-o", output, "-m", tiny_model, "--overwrite")
+    assert status == 0 and output.read_text().startswith("path,score,"), err
+    unfilled = tmp_path / "to-label.csv"
+    assert grepq("select", folder, "-n", 2, "-o", unfilled, "-m", tiny_model)[0] == 0
+    assert grepq("select", folder, "-n", 2, "-o", unfilled, "-m", tiny_model)[0] == 2
+    assert grepq("select", folder, "-n", 2, "-o", unfilled, "-m", tiny_model, "--overwrite")[0] == 0
+
+
+def test_pages_and_pictures_of_ours_are_written_anew(grepq, folder, tmp_path, tiny_model):
+    page, plot = tmp_path / "page.html", tmp_path / "fit.png"
+    select = ("select", folder, "-n", 2, "-o", tmp_path / "t.csv", "--overwrite", "-m", tiny_model)
+    for _ in range(2):
+        assert grepq(*select, "--html", page)[0] == 0
+    labels = folder / "labels.csv"
+    labels.write_text("path,mos\n" + "".join(f"x{i}.jpg,{i}\n" for i in range(8)))
+    for i in range(8):
+        with Image.open(folder / "a.jpg") as picture:
+            picture.rotate(10 * i).save(folder / f"x{i}.jpg")
+    for _ in range(2):
+        status, _, err = grepq("fit", "--csv", labels, "-o", tmp_path / "mine", "-m", tiny_model, "--plot", plot)
+        assert status == 0, err
+    assert Image.open(plot).text["Software"] == "made by grepq-iqa"
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".tsv", ".jsonl", ".ndjson", ".json"])
+def test_formats_follow_the_name_and_resume(suffix, grepq, folder, tmp_path, tiny_model):
+    output = tmp_path / f"rows{suffix}"
+
+    def rows() -> list[dict]:
+        text = output.read_text()
+        if suffix == ".json":
+            return json.loads(text)
+        if suffix in (".jsonl", ".ndjson"):
+            return [json.loads(line) for line in text.splitlines()]
+        return list(csv.DictReader(text.splitlines(), delimiter="\t" if suffix == ".tsv" else ","))
+
+    score = ("score", "-m", tiny_model, "-o", output)
+    assert grepq(*score, folder / "a.jpg", folder / "b.jpg")[0] == 0
+    whole = output.read_text()
+    assert [Path(row["path"]).name for row in rows()] == ["a.jpg", "b.jpg"]
+    cut = len(whole) - 25  # in the middle of the second row
+    for tail in ("", "\0" * 200_000):
+        output.write_text(whole[:cut] + tail)
+        status, _, err = grepq(*score, folder / "a.jpg", folder / "b.jpg", folder / "c.jpg", "--resume")
+        assert status == 0, err
+        assert [Path(row["path"]).name for row in rows()] == ["a.jpg", "b.jpg", "c.jpg"]
+        assert output.read_text().startswith(whole[: cut - 200])
+    before = output.read_bytes()
+    assert grepq(*score, folder / "a.jpg", folder / "b.jpg", folder / "c.jpg", "--resume")[0] == 0
+    assert output.read_bytes() == before
+
+
+def test_relative_and_absolute_names_are_one_file(grepq, folder, tmp_path, tiny_model, monkeypatch):
+    output = tmp_path / "rows.csv"
+    monkeypatch.chdir(folder)
+    assert grepq("score", "a.jpg", "./b.jpg", "-m", tiny_model, "-o", output)[0] == 0
+    status, _, err = grepq("score", folder, "-m", tiny_model, "-o", output, "--resume")
+    assert status == 0, err
+    names = [row["path"] for row in csv.DictReader(output.open())]
+    assert names == ["a.jpg", "b.jpg", str(folder / "c.jpg")]
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (["--max-side", "50"], "max_side None, now 50"),
+        (["--dtype", "bfloat16"], "dtype float32, now bfloat16"),
+        (["-m", "compact"], "encoder_hash"),
+    ],
+)
+def test_rows_of_other_settings_are_not_mixed(change, words, grepq, folder, tmp_path, tiny_model):
+    output = tmp_path / "rows.csv"
+    command = ["score", folder / "a.jpg", "-o", output, "--dtype", "float32", "-m", tiny_model]
+    assert grepq(*command)[0] == 0
+    before = contents(tmp_path)
+    status, _, err = grepq(*command, folder / "b.jpg", "--resume", *change)
+    assert status == 2 and words in err and len(err.splitlines()) == 1
+    assert contents(tmp_path) == before
+
+
+def test_what_cannot_be_gone_on_with_is_said(grepq, folder, tmp_path, tiny_model):
+    output = tmp_path / "rows.csv"
+    score = ("score", folder / "a.jpg", "-o", output, "-m", tiny_model)
+    assert grepq(*score)[0] == 0
+    good = output.read_text()
+    settings = tmp_path / "rows.csv.meta.json"
+    kept = settings.read_text()
+    settings.unlink()
+    status, _, err = grepq(*score, "--resume")
+    assert status == 2 and "rows.csv.meta.json" in err and output.read_text() == good
+    settings.write_text(kept)
+    output.write_text("path,mos,low,high,warnings,error\nx.jpg,1,2,3,,\n")
+    status, _, err = grepq(*score, "--resume")
+    assert status == 2 and "rows of `grepq score`" in err
+    output.write_text(good + '"a quote that never ends\n')
+    status, _, err = grepq(*score, "--resume")
+    assert status == 2 and "damaged" in err and len(err.splitlines()) == 1
+
+
+def test_scores_elsewhere_can_be_given_back(grepq, folder, tmp_path, tiny_model, monkeypatch):
+    monkeypatch.chdir(folder.parent)
+    assert grepq("score", "photos/a.jpg", "photos/b.jpg", "-m", tiny_model, "-o", "out/s.csv")[0] == 0
+    status, out, err = grepq("score", "out/s.csv", "-m", tiny_model, "-f", "csv")
+    assert status == 0, err
+    assert [row["path"] for row in csv.DictReader(out.splitlines())] == ["photos/a.jpg", "photos/b.jpg"]
+
+
+def test_permissions_are_those_of_the_umask(grepq, folder, tmp_path, tiny_model):
+    old = os.umask(0o022)
+    try:
+        assert grepq("fit", "--csv", folder / "labels.csv", "-o", tmp_path / "mine", "-m", tiny_model)[0] == 0
+        assert grepq("score", folder / "a.jpg", "-o", tmp_path / "rows.csv", "-m", tiny_model)[0] == 0
+    finally:
+        os.umask(old)
+    written = [*(tmp_path / "mine").iterdir(), tmp_path / "rows.csv", tmp_path / "rows.csv.meta.json"]
+    assert {stat.S_IMODE(path.stat().st_mode) for path in written} == {0o644}
+    assert (tmp_path / "mine" / "calibration.safetensors") in written
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full here")
+class TestFullDisk:
+    def program(self, *arguments: object, stdout) -> subprocess.CompletedProcess:
+        command = [sys.executable, "-m", "grepq_iqa", *map(str, arguments)]
+        return subprocess.run(command, stdout=stdout, stderr=subprocess.PIPE, text=True)
+
+    def test_stdout(self, folder, tiny_model):
+        with Path("/dev/full").open("w") as full:
+            done = self.program("score", folder, "-m", tiny_model, "-f", "csv", stdout=full)
+        assert done.returncode == 2 and "No space left" in done.stderr and len(done.stderr.splitlines()) == 1
+
+    def test_a_file_of_rows(self, folder, tiny_model, tmp_path):
+        (tmp_path / "rows.csv").symlink_to("/dev/full")
+        done = self.program("score", folder, "-m", tiny_model, "-o", tmp_path / "rows.csv", stdout=subprocess.PIPE)
+        assert done.returncode == 2 and "No space left" in done.stderr and len(done.stderr.splitlines()) == 1
+
+    def test_help_and_lists(self):
+        for arguments in (["weights", "list"], ["--help"], ["score", "--help"]):
+            with Path("/dev/full").open("w") as full:
+                done = self.program(*arguments, stdout=full)
+            assert "Traceback" not in done.stderr and done.returncode != 0
+
+
+def test_what_fails_while_writing_leaves_the_old_file(tmp_path):
+    target = tmp_path / "kept.txt"
+    target.write_text("old")
+    with pytest.raises(RuntimeError, match="half-way"), replacing(target) as beside:
+        beside.write_text("new, but only in p")
+        raise RuntimeError("half-way")
+    assert target.read_text() == "old" and list(tmp_path.iterdir()) == [target]
+    write_atomically(tmp_path / ("n" * 250), "long names fit")
+    assert (tmp_path / ("n" * 250)).read_text() == "long names fit"
+
+
+def test_a_fit_that_meets_a_full_disk_leaves_the_model_that_was_there(grepq, folder, tmp_path, tiny_model, monkeypatch):
+    from grepq_iqa import GRepQ
+
+    mine = tmp_path / "mine"
+    assert grepq("fit", "--csv", folder / "labels.csv", "-o", mine, "-m", tiny_model)[0] == 0
+    before = contents(mine)
+    real = shutil.copyfile
+
+    def copy_until_full(source, target, **options):
+        if Path(source).name == "high_level.safetensors":
+            Path(target).write_bytes(b"half")
+            raise OSError(28, "No space left on device")
+        return real(source, target, **options)
+
+    monkeypatch.setattr(shutil, "copyfile", copy_until_full)
+    status, _, err = grepq("fit", "--csv", folder / "labels.csv", "-o", mine, "-m", tiny_model)
+    assert status == 2 and "No space left" in err and len(err.splitlines()) == 1
+    assert contents(mine) == before
+    assert GRepQ.from_pretrained(mine).predict(folder / "a.jpg").mos
