@@ -10,6 +10,7 @@ Example:
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 
 import numpy as np
@@ -19,6 +20,9 @@ from grepq_iqa.errors import UsageError
 
 Array = NDArray[np.float64]
 Metric = Callable[[Array, Array], float]
+
+# Indices that the bootstrap holds at once, of 8 bytes each.
+_DRAWN_AT_ONCE = 1 << 20
 
 
 def srcc(scores: ArrayLike, mos: ArrayLike) -> float:
@@ -72,27 +76,45 @@ def bootstrap(
 
     Returns:
         Lower and upper end; NaN where no draw has a value, or all images are one group.
+
+    Raises:
+        UsageError: lengths that differ, or scores or MOS that are not finite.
     """
     from scipy import stats
 
     rows = np.atleast_2d(np.asarray(scores, dtype=np.float64))
-    m = _pair(rows[0], mos)[1]
-    unit = np.arange(m.shape[-1]) if groups is None else np.unique(np.asarray(groups), return_inverse=True)[1]
-    members = [np.flatnonzero(unit == i) for i in range(int(unit.max()) + 1)]
-    if len(members) < 2:
+    m = np.asarray(mos, dtype=np.float64)
+    for row in rows:
+        _pair(row, m)
+    members: list[NDArray[np.intp]] | None = None
+    if groups is not None:
+        _, unit, sizes = np.unique(np.asarray(groups), return_inverse=True, return_counts=True)
+        if unit.shape != m.shape:
+            raise UsageError(f"groups of shape {unit.shape} do not fit MOS of shape {m.shape}")
+        members = np.split(np.argsort(unit, kind="stable"), np.cumsum(sizes)[:-1])
+    count = len(m) if members is None else len(members)
+    if count < 2:
         return float("nan"), float("nan")
 
     def drawn(units: NDArray[np.intp], repeats: NDArray[np.intp] | None = None) -> float:
-        images = np.asarray(units) if groups is None else np.concatenate([members[i] for i in units])
+        images = units if members is None else np.concatenate([members[i] for i in units])
         row = rows[0 if repeats is None else int(repeats[0])]
-        return metric(row[images], m[images])
+        return float(metric(row[images], m[images]))
 
-    samples: tuple[NDArray[np.intp], ...] = (np.arange(len(members)),)
+    samples: tuple[NDArray[np.intp], ...] = (np.arange(count),)
     if len(rows) > 1:
         samples += (np.arange(len(rows)),)
-    found = stats.bootstrap(
-        samples, drawn, n_resamples=resamples, vectorized=False, method="percentile", rng=np.random.default_rng(seed)
-    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", stats.DegenerateDataWarning)  # of its own interval, where a draw is NaN
+        found = stats.bootstrap(
+            samples,
+            drawn,
+            n_resamples=resamples,
+            batch=max(1, _DRAWN_AT_ONCE // count),
+            vectorized=False,
+            method="percentile",
+            rng=np.random.default_rng(seed),
+        )
     values = found.bootstrap_distribution[np.isfinite(found.bootstrap_distribution)]
     if not len(values):
         return float("nan"), float("nan")

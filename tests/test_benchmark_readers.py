@@ -11,7 +11,8 @@ import pytest
 from scipy.io import savemat
 
 from grepq_iqa.benchmark.datasets.labeled_images import LabeledImages
-from grepq_iqa.benchmark.datasets.registry import REGISTRY, find, read
+from grepq_iqa.benchmark.datasets.registry import REGISTRY, find_dataset, read
+from grepq_iqa.data.labels import read_labels
 from grepq_iqa.errors import LabelsError, UsageError
 
 openpyxl = pytest.importorskip("openpyxl")
@@ -401,6 +402,33 @@ class TestTable:
         images = read("csv", tmp_path, **options)
         assert images.mos[0] == -10 and images.scale.startswith("-")
 
+    @pytest.mark.parametrize("column", ["mos", "dmos", "DMOS", " Dmos ", "score"])
+    @pytest.mark.parametrize("lower_is_better", [None, True, False])
+    def test_direction_and_figures_are_those_that_fit_reads(
+        self, tmp_path: Path, column: str, lower_is_better: bool | None
+    ):
+        """A ``dmos`` column is lower-is-better in both unless told otherwise; only ``benchmark`` turns the figures."""
+        write(tmp_path / "labels.csv", f"image;{column} (0,100);{column}\na.png;1,5;58,2\nb.png;2,5;10,0\n", "utf-16")
+        touch(tmp_path, "a.png", "b.png")
+        images = read("csv", tmp_path, lower_is_better=lower_is_better)
+        labels = read_labels(tmp_path / "labels.csv", lower_is_better=lower_is_better)
+        by_name = column.strip().lower() == "dmos"
+        assert labels.lower_is_better is (by_name if lower_is_better is None else lower_is_better)
+        assert images.paths == labels.paths and labels.mos.tolist() == [58.2, 10]
+        np.testing.assert_array_equal(images.mos, -labels.mos if labels.lower_is_better else labels.mos)
+        assert images.scale == f"{'-' if labels.lower_is_better else ''}{labels.mos_column}"
+
+    def test_unquoted_decimal_commas_are_refused_as_fit_refuses_them(self, tmp_path: Path):
+        touch(tmp_path, "a.png", "b.png", "c.png")
+        write(tmp_path / "labels.csv", "image,mos\na.png,58,2\nb.png,58\nc.png,3,5\n")
+        for refused in (lambda: read("csv", tmp_path), lambda: read_labels(tmp_path / "labels.csv")):
+            with pytest.raises(LabelsError) as caught:
+                refused()
+            assert [problem.split(":")[0] for problem in caught.value.problems] == ["line 2", "line 4"]
+            assert all("3 cells under 2 columns" in problem for problem in caught.value.problems)
+        write(tmp_path / "labels.csv", 'image,mos,\na.png,"58,2",\nb.png,58,,\n')
+        assert read("csv", tmp_path).mos.tolist() == [58.2, 58]
+
     def test_the_same_line_twice_is_one_image_but_two_opinions_are_refused(self, tmp_path: Path):
         touch(tmp_path, "a.png", "b.png")
         write(tmp_path / "labels.csv", "image,mos\na.png,1\nb.png,2\na.png,1\n")
@@ -418,7 +446,10 @@ class TestTable:
 
     def test_columns_are_listed_where_none_fits(self, tmp_path: Path):
         write(tmp_path / "labels.csv", "a,b\n1,2\n")
-        with pytest.raises(LabelsError, match="its columns are a, b"):
+        with pytest.raises(LabelsError, match=r"hold the images.*; its columns are 'a', 'b'$"):
+            read("csv", tmp_path)
+        write(tmp_path / "labels.csv", "image,b\n1,2\n")
+        with pytest.raises(LabelsError, match=r"hold the scores.*; its columns are 'image', 'b'$"):
             read("csv", tmp_path)
 
     def test_no_images_no_table_no_folder(self, tmp_path: Path):
@@ -449,12 +480,12 @@ def test_every_entry_says_where_to_get_it():
     ("typed", "name"), [("KonIQ10k", "koniq-10k"), ("kadid_10k", "kadid-10k"), ("TID2013", "tid2013"), ("live", "live")]
 )
 def test_other_spellings(typed: str, name: str):
-    assert find(typed).name == name
+    assert find_dataset(typed).name == name
 
 
 def test_an_unknown_name_lists_those_known():
     with pytest.raises(UsageError, match=r"unknown data set 'ava'; known are clive"):
-        find("ava")
+        find_dataset("ava")
 
 
 @pytest.mark.parametrize("name", [name for name in REGISTRY if name != "csv"])

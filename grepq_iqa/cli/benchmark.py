@@ -16,6 +16,7 @@ from grepq_iqa.cli.options import Device, Dtype, LowerIsBetter, MaxSide, ModelNa
 from grepq_iqa.cli.output import Format
 from grepq_iqa.cli.progress import Bars
 from grepq_iqa.errors import UsageError
+from grepq_iqa.files import same_file_key
 
 if TYPE_CHECKING:
     from grepq_iqa.benchmark import BenchmarkResult
@@ -134,12 +135,16 @@ def benchmark(
     options: dict[str, Any] = {"labels": csv, "lower_is_better": lower_is_better} if entry.name == "csv" else {}
     if entry.name != "csv" and (csv is not None or lower_is_better is not None):
         raise UsageError("--csv and --lower-is-better belong to NAME csv")
-    for suffixes, written in (({".json"}, output), ({".png"}, plot), ({".png"}, worst)):
-        if written is None:
+    written = {"--output": output, "--plot": plot, "--worst": worst}
+    for option, path in written.items():
+        if path is None:
             continue
-        if written.suffix.lower() not in suffixes:
-            raise UsageError(f"{written}: a file that ends in {' or '.join(suffixes)} is written there")
-        require_writable(written, overwrite=overwrite)
+        suffix = ".json" if option == "--output" else ".png"
+        if path.suffix.lower() != suffix:
+            raise UsageError(f"{path}: a file that ends in {suffix} is written there")
+        require_writable(path, overwrite=overwrite)
+    if plot is not None and worst is not None and same_file_key(plot) == same_file_key(worst):
+        raise UsageError(f"--plot and --worst would both be written to {plot}")
     if plot is not None:
         from grepq_iqa.calibration.plot import require_plot
 
@@ -150,9 +155,10 @@ def benchmark(
     for method in methods:
         load_baseline(method)
     images = entry.reader(root, **options)
-    for written in (output, plot, worst):
-        if written is not None:
-            require_writable(written, overwrite=overwrite, inputs=images.paths)
+    table = [] if csv is None else [root / csv, csv]
+    for path in written.values():
+        if path is not None:
+            require_writable(path, overwrite=overwrite, inputs=[*images.paths, *table])
     if limit is not None and limit < len(images):
         import numpy as np
 

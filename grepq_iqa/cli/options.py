@@ -34,7 +34,9 @@ Output = Annotated[
     ),
 ]
 Resume = Annotated[bool, typer.Option("--resume", help="Keep the rows in --output and skip their images.")]
-Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace files that exist, whoever wrote them.")]
+Overwrite = Annotated[
+    bool, typer.Option("--overwrite", help="Replace files that exist, whoever wrote them; never inputs, never ratings.")
+]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
 Dtype = Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")]
 MaxSide = Annotated[

@@ -44,7 +44,7 @@ class RowFile:
         self, command: str, output: Path | None, format: Format, settings: Mapping[str, Any], *, resume: bool = False
     ) -> None:
         self._fields, self._output, self._format = RESULT_FIELDS[command], output, format
-        self._record = {"made_by": f"{MARK} {__version__}", "command": command, "settings": dict(settings)}
+        self._record = {"generator": f"{MARK} {__version__}", "command": command, "settings": dict(settings)}
         self._stream: IO[str] | None = None
         self._writer: RowWriter | None = None
         self._kept = self._whole = 0  # rows, and bytes of them

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from grepq_iqa.data.tables import Table, read_table
+from grepq_iqa.data.tables import Table, plain_name, read_table
 from grepq_iqa.errors import LabelsError
 
 # Compared without case, spaces and punctuation; earlier names win over later ones.
@@ -134,7 +134,7 @@ def read_labels(
 
 def means_lower_is_better(column: str, given: bool | None = None) -> bool:
     """The direction of a column of labels: as ``given``, else by its name; DMOS measures distortion."""
-    return column.strip().lower() in LOWER_IS_BETTER_NAMES if given is None else given
+    return plain_name(column) in LOWER_IS_BETTER_NAMES if given is None else given
 
 
 def read_paths(source: str | os.PathLike[str], *, encoding: str | None = None) -> list[Path]:
@@ -208,7 +208,7 @@ def _row(
     if len(cells) < needed:
         return None, None, [f"{len(cells)} columns where {needed} are needed"]
     wrong = []
-    if any(str(cell).strip() for cell in cells[len(table.header) :]):
+    if table.surplus(cells):
         wrong.append(
             f"{len(cells)} cells under {len(table.header)} columns (put numbers with a decimal comma in quotes)"
         )

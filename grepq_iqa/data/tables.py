@@ -20,7 +20,7 @@ from grepq_iqa.errors import LabelsError
 SUFFIXES = frozenset({".csv", ".tsv"})
 """Endings, in lower case, by which a file given among images is known to be a table."""
 
-_DELIMITERS = ",;\t|"
+_DELIMITERS = ";\t|,"  # the first of equals: where each line holds one comma too, it is likely a decimal sign
 _WHOLE_LINE = "\x1f"  # no table holds the unit separator, so this one splits nothing
 _LOOKED_AT = 50  # rows that decide on the delimiter
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|[+-]?(nan|inf|infinity)", re.IGNORECASE)
@@ -87,6 +87,10 @@ class Table:
         if isinstance(value, (int, float)) and not isinstance(value, bool):
             return float(value)
         return parse_number(self.text(cells, at), decimal_comma=self.decimal_comma)
+
+    def surplus(self, cells: Sequence[Any]) -> bool:
+        """Whether a row has filled cells beyond the header's: decimal commas that were not quoted make some."""
+        return any(self.text(cells, at) for at in range(len(self.header), len(cells)))
 
     def required_number(self, cells: Sequence[Any], at: int, where: str) -> float:
         """As `number`.
@@ -186,8 +190,9 @@ def _decode(data: bytes, path: Path, encoding: str | None) -> tuple[str, str | N
 def _rows(text: str, path: Path) -> tuple[str, list[tuple[int, tuple[str, ...]]]]:
     """The delimiter, and every row that is not blank with the line it starts on."""
     first, _, rest = text.partition("\n")
-    if first.strip().lower().startswith("sep=") and len(first.strip()) == 5:
-        delimiter = first.strip()[4]
+    named = re.fullmatch(r" *sep=(\S|\t)\s*", first, re.IGNORECASE)
+    if named:
+        delimiter = named[1]
         return delimiter, list(_parse(rest, delimiter, path, first_line=2))
     delimiter = _delimiter(text)
     return delimiter, list(_parse(text, delimiter, path, first_line=1))

@@ -1,4 +1,6 @@
-"""Training: reproduces the weights. Run as ``python -m grepq_iqa.training``; nothing at run time imports it.
+"""Training by recipe, of models such as those shipped; nothing at run time imports it.
+
+Run as ``python -m grepq_iqa.training``.
 
 Needs the extra: ``pip install "grepq-iqa[train]"``.
 """

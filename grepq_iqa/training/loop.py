@@ -72,7 +72,7 @@ def run(
         UsageError: the checkpoint there is that of other settings or data.
         FloatingPointError: the loss became infinite or NaN.
     """
-    AcceleratorState._reset_state()  # it is one for the whole process, and an earlier run may have had another precision
+    AcceleratorState._reset_state()  # else an earlier run's precision would be this process's for good
     accelerator = Accelerator(mixed_precision=settings.mixed_precision)
     settings.out.mkdir(parents=True, exist_ok=True)
     checkpoint = last_checkpoint(settings.out) if resume else None

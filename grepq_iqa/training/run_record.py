@@ -33,7 +33,7 @@ def write_record(
     data: Sequence[Mapping[str, Any]],
     *,
     recipe_name: str | None,
-    base_model: Mapping[str, Any] | None,
+    base_model: Mapping[str, Any] | Sequence[Mapping[str, Any]] | None,
     mixed_precision: Mapping[str, str],
     steps: Mapping[str, int],
 ) -> None:
@@ -44,7 +44,7 @@ def write_record(
         settings: of the recipe, section by section.
         data: from `describe_data`.
         recipe_name: of the recipe, as config.json and the model card call it; None: settings without a name.
-        base_model: where the weights came from that training began with; None: random ones.
+        base_model: where the weights came from that training began with, or rested on; None: random ones.
         mixed_precision: as given to the loop, of each trained part.
         steps: taken, likewise.
     """

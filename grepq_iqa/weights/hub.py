@@ -158,6 +158,8 @@ class Hub:
         elif status is not None:
             reason = f"cannot be downloaded: the Hub answered {status}"
             hint = "try again later, or set HF_ENDPOINT to a mirror"
+        elif trouble := _setting_at_fault(error, names):
+            reason, hint = f"cannot be downloaded: {trouble[0]}", trouble[1]
         elif number in _FULL_DISK:
             reason, hint = f"does not fit on the disk of {where}", "free some space, or set HF_HOME or cache_dir="
         elif number in _NOT_WRITABLE:
@@ -167,8 +169,6 @@ class Hub:
             hint = "set HF_HUB_DOWNLOAD_TIMEOUT and HF_HUB_ETAG_TIMEOUT to more seconds"
         elif _was_interrupted(error):
             reason, hint = "was cut off while downloading, again and again", "run the same command again"
-        elif trouble := _setting_at_fault(error, names):
-            reason, hint = f"cannot be downloaded: {trouble[0]}", trouble[1]
         elif _UNREACHABLE & names:
             reason = f"cannot be downloaded: {constants.ENDPOINT} cannot be reached"
             hint = "check the network, HTTPS_PROXY and HF_ENDPOINT"
@@ -183,7 +183,7 @@ def _setting_at_fault(error: BaseException, names: set[str]) -> tuple[str, str] 
     if "socks" in said:
         return "its SOCKS proxy needs a package that is missing", "pip install 'httpx[socks]', or use an HTTP proxy"
     missing = isinstance(error, FileNotFoundError) and any(os.environ.get(name) for name in _CERTIFICATES)
-    if missing or "ssl" in said or "certificate" in said or any("SSL" in name for name in names):
+    if missing or "[ssl" in said or "certificate_verify" in said or any("SSL" in name for name in names):
         return (
             f"the certificate of {_endpoint()} is not trusted, or the file of trusted ones cannot be read",
             "set SSL_CERT_FILE (or REQUESTS_CA_BUNDLE) to your organization's certificates, or unset a wrong one",

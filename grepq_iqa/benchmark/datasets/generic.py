@@ -8,7 +8,7 @@ from grepq_iqa.benchmark.datasets.labeled_images import LabeledImages, Row, asse
 from grepq_iqa.benchmark.datasets.tree import Tree
 from grepq_iqa.data.labels import IMAGE_ALIASES, MOS_ALIASES, find_image, home_expanded, means_lower_is_better
 from grepq_iqa.data.tables import read_table
-from grepq_iqa.errors import UsageError
+from grepq_iqa.errors import LabelsError, UsageError
 
 GROUP_COLUMNS = ("group", "reference", "ref", "ref_img", "content")
 PART_COLUMNS = ("split", "set", "part")
@@ -28,16 +28,25 @@ def read_labeled_folder(
 
     A column of references (``group``, ``reference``, ``ref_img``) keeps contents together; one called ``split`` or
     ``set`` with ``train``, ``val``, ``test`` is the official split.
+
+    Raises:
+        UsageError: the table or all images are not there.
+        LabelsError: it cannot be used: no such columns, or cells beyond them, as unquoted decimal commas leave.
     """
     tree = Tree(root)
     path = _find_table(tree, labels)
     table = read_table(path)
-    image = table.column(*IMAGE_ALIASES)
-    score = table.column(*MOS_ALIASES)
+    unknown = "has no column that is known to hold the {}, such as {!r}; its columns are {{}}"
+    image = table.column(*IMAGE_ALIASES, missing=unknown.format("images", "image"))
+    score = table.column(*MOS_ALIASES, missing=unknown.format("scores", "mos"))
     group, part = table.optional_column(*GROUP_COLUMNS), table.optional_column(*PART_COLUMNS)
     sign = -1 if means_lower_is_better(table.header[score], lower_is_better) else 1
-    rows = []
+    rows, problems = [], []
     for where, cells in table.filled(image, score):
+        if table.surplus(cells):
+            count = f"{len(cells)} cells under {len(table.header)} columns"
+            problems.append(f"{where}: {count} (put numbers with a decimal comma in quotes)")
+            continue
         text = "" if part is None else table.text(cells, part).lower()
         rows.append(
             Row(
@@ -48,6 +57,8 @@ def read_labeled_folder(
                 part=_PARTS.get(text, text) or None,
             )
         )
+    if problems:
+        raise LabelsError(f"{path} cannot be used", str(path), tuple(problems))
     relative = tree.images((row.image for row in rows), (".", "images", "Images"), near=path)
     paths = [found or find_image(path.parent, row.image) for row, found in zip(rows, relative, strict=True)]
     scale = f"{'-' if sign < 0 else ''}{table.header[score]}"

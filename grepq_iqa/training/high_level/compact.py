@@ -21,6 +21,7 @@ from grepq_iqa.training.high_level.imagenet import imagenet_provenance, load_ima
 from grepq_iqa.training.high_level.pooled_features import evenly, pool_photographs, pool_severity_series
 from grepq_iqa.training.high_level.projection import ProjectionRecipe, train_projection
 from grepq_iqa.training.high_level.run_files import write_encoder
+from grepq_iqa.training.high_level.text_encoder import text_encoder_provenance
 from grepq_iqa.training.loop import LoopSettings
 from grepq_iqa.training.recipe import describe
 from grepq_iqa.training.run_record import describe_data, state_hash, write_record
@@ -100,7 +101,7 @@ def train_high_level(
         settings,
         describe_data(pristine=pristine, unlabeled=unlabeled),
         recipe_name=recipe_name,
-        base_model=imagenet_provenance(),
+        base_model=[imagenet_provenance(), text_encoder_provenance()],
         mixed_precision={"high_level": "no"} | ({"distortion_head": mixed_precision} if head else {}),
         steps={"high_level": recipe.steps} | ({"distortion_head": head.steps} if head else {}),
     )
