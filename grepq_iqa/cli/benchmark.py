@@ -155,10 +155,10 @@ def benchmark(
     for method in methods:
         load_baseline(method)
     images = entry.reader(root, **options)
-    table = [] if csv is None else [root / csv, csv]
+    table: list[str | Path] = [] if csv is None else [root / csv, csv]
     for path in written.values():
         if path is not None:
-            require_writable(path, overwrite=overwrite, inputs=[*images.paths, *table])
+            require_writable(path, overwrite=overwrite, inputs=[*table, *images.paths])
     if limit is not None and limit < len(images):
         import numpy as np
 

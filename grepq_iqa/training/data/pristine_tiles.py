@@ -29,12 +29,12 @@ def sharpness(tiles: Tensor) -> Tensor:
 
     Local means are by a 7x7 Gaussian of sigma 7/6, as NIQE's (Mittal et al. 2013).
     """
-    luma = (tiles * tiles.new_tensor([0.299, 0.587, 0.114]).view(1, 3, 1, 1)).sum(1, keepdim=True)
+    luma = (tiles * tiles.new_tensor([0.2989, 0.587, 0.114]).view(1, 3, 1, 1)).sum(1, keepdim=True)
     offsets = torch.arange(-3, 4, dtype=tiles.dtype)
     window = torch.exp(-(offsets**2) / (2 * (7 / 6) ** 2))
     kernel = torch.outer(window, window)[None, None] / window.sum() ** 2
-    padded = F.pad(luma, (3, 3, 3, 3), mode="replicate")
-    mean, mean_of_squares = F.conv2d(padded, kernel), F.conv2d(padded**2, kernel)
+    # A tile is padded with zeros, as in the reference implementation: other padding chooses other tiles.
+    mean, mean_of_squares = F.conv2d(luma, kernel, padding=3), F.conv2d(luma**2, kernel, padding=3)
     return (mean_of_squares - mean**2).abs().sqrt().sum((1, 2, 3))
 
 
@@ -42,7 +42,7 @@ def colorfulness(tiles: Tensor) -> Tensor:
     """Standard deviation and mean of the opponent colors, ``(n,)`` (Hasler and Suesstrunk 2003)."""
     r, g, b = tiles.unbind(1)
     red_green, yellow_blue = (r - g).abs().flatten(1), (0.5 * (r + g) - b).abs().flatten(1)
-    std = (red_green.std(1, correction=0) ** 2 + yellow_blue.std(1, correction=0) ** 2).sqrt()
+    std = (red_green.std(1) ** 2 + yellow_blue.std(1) ** 2).sqrt()
     return std + (red_green.mean(1) ** 2 + yellow_blue.mean(1) ** 2).sqrt()
 
 
