@@ -8,24 +8,24 @@ GRIB, HDF5, MPEG, ...) are stubs that never give pixels.
 from __future__ import annotations
 
 import importlib.util
-from functools import lru_cache
+from functools import cache
 from pathlib import PurePath
 
 PILLOW_FORMATS = (
-    *("AVIF", "BMP", "BLP", "CUR", "DCX", "DDS", "DIB", "FITS", "GIF", "ICNS", "ICO", "IM", "JPEG", "JPEG2000", "MPO"),
+    *("AVIF", "BMP", "BLP", "CUR", "DCX", "DDS", "DIB", "FITS", "GIF", "ICNS", "ICO", "IM", "JPEG", "JPEG2000"),
     *("MSP", "PCD", "PCX", "PNG", "PPM", "PSD", "QOI", "SGI", "SUN", "TGA", "TIFF", "WEBP", "XBM", "XPM"),
 )
 """Names for `Image.open(formats=...)`. All of them are decoded inside this process."""
 
 RAW_EXTENSIONS = frozenset(
-    [".3fr", ".arw", ".cr2", ".cr3", ".crw", ".dcr", ".dng", ".erf", ".iiq", ".kdc", ".mef", ".mos", ".mrw", ".nef"]
-    + [".nrw", ".orf", ".pef", ".raf", ".raw", ".rw2", ".rwl", ".sr2", ".srf", ".srw", ".x3f"]
+    ".3fr .arw .cr2 .cr3 .crw .dcr .dng .erf .iiq .kdc .mef .mos .mrw .nef .nrw .orf .pef .raf .raw .rw2 .rwl .sr2 .srf "
+    ".srw .x3f".split()
 )
 """What cameras write. Read by the preview in the file, where rawpy is installed."""
 
 _ALWAYS = frozenset(
-    [".apng", ".avif", ".bmp", ".dib", ".gif", ".ico", ".j2k", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg", ".jpx"]
-    + [".mpo", ".pbm", ".pgm", ".png", ".pnm", ".ppm", ".psd", ".tga", ".tif", ".tiff", ".webp"]
+    ".apng .avif .bmp .dib .gif .ico .j2k .jfif .jp2 .jpe .jpeg .jpg .jpx .mpo .pbm .pgm .png .pnm .ppm .psd .tga .tif "
+    ".tiff .webp".split()
 )
 _HEIF_EXTENSIONS = frozenset([".heic", ".heics", ".heif", ".heifs", ".hif"])
 _JXL_EXTENSIONS = frozenset([".jxl"])
@@ -43,7 +43,7 @@ def _installed(module: str) -> bool:
         return False
 
 
-@lru_cache(maxsize=None)
+@cache
 def has_heif() -> bool:
     """Whether a pillow-heif is installed that is safe to give strangers' files to."""
     if not _installed("pillow_heif"):
@@ -57,25 +57,25 @@ def has_heif() -> bool:
         return False
 
 
-@lru_cache(maxsize=None)
+@cache
 def has_raw() -> bool:
     """Whether the previews of raw files can be taken out."""
     return _installed("rawpy")
 
 
-@lru_cache(maxsize=None)
+@cache
 def has_tifffile() -> bool:
     """Whether the TIFFs can be read that Pillow cannot."""
     return _installed("tifffile") and _installed("imagecodecs")
 
 
-@lru_cache(maxsize=None)
+@cache
 def has_codecs() -> bool:
     """Whether JPEG XL can be read; by imagecodecs, since Pillow's plug-in for it is under the GPL."""
     return _installed("imagecodecs")
 
 
-@lru_cache(maxsize=None)
+@cache
 def pillow_formats() -> tuple[str, ...]:
     """The allow-list for `Image.open`, with the optional decoders that are installed registered in Pillow."""
     if not has_heif():
@@ -99,14 +99,13 @@ EXTENSIONS = (
 
 _EXPORT = "export it as PNG or JPEG"
 _NOT_READ = dict.fromkeys(
-    [".ai", ".bpg", ".cdr", ".clip", ".eps", ".exr", ".flif", ".hdr", ".jxr", ".kra", ".pdf", ".ps", ".psb", ".svg"]
-    + [".emf", ".svgz", ".wdp", ".wmf", ".xcf"],
+    ".ai .bpg .cdr .clip .emf .eps .exr .flif .hdr .jxr .kra .pdf .ps .psb .svg .svgz .wdp .wmf .xcf".split(),
     _EXPORT,
 )
 
 OTHER_PICTURES: dict[str, str] = {
     **_NOT_READ,
-    **{ending: INSTALL for ending in (_HEIF_EXTENSIONS | _JXL_EXTENSIONS | RAW_EXTENSIONS) - EXTENSIONS},
+    **dict.fromkeys((_HEIF_EXTENSIONS | _JXL_EXTENSIONS | RAW_EXTENSIONS) - EXTENSIONS, INSTALL),
     **({".raw": "name it directly"} if has_raw() else {}),
 }
 """Endings of pictures that folders are not searched for, and what to do about them."""

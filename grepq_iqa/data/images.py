@@ -280,7 +280,7 @@ def _guarded(decode: Callable[[], T], job: _Job) -> T:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Without the warnings of decoders. The filters are the process's: the first thread in sets them, the last resets."""
+    """Without decoders' warnings. Filters are the process's: the first thread in sets them, the last resets them."""
     with _QUIET_LOCK:
         if not _quieting:
             catcher = warnings.catch_warnings()
@@ -308,7 +308,7 @@ def _read_jpeg(data: bytes, job: _Job) -> Pixels:
     if state.truncated:
         raise ImageError(job.name, "is truncated or damaged: " + ("; ".join(state.warnings) or "its end is missing"))
     job.warnings += state.warnings
-    with _opened(io.BytesIO(state.repaired or data), job, ("JPEG", "MPO")) as image:
+    with _opened(io.BytesIO(state.repaired or data), job, ("JPEG",)) as image:
         return _guarded(lambda: _decode(image, job), job)
 
 

@@ -1,7 +1,7 @@
 """How a picture is to be turned: the Orientation tag, read though its neighbors be broken.
 
-Pillow turns a picture by rewriting its EXIF block, which fails where any other tag is badly typed. Here the block is only
-read, tag by tag, and the picture is turned by hand.
+Pillow turns a picture by rewriting its EXIF block, which fails where any other tag is badly typed. Here the block is
+only read, tag by tag, and the picture is turned by hand.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def turned(image: Image.Image, orientation: int) -> Image.Image:
 
 
 def parse_orientation(block: bytes) -> int | None:
-    """The tag's value in an EXIF block, with or without its ``Exif\\0\\0``; None where it is missing or no value."""
+    """The tag's value in an EXIF block, with or without its mark; None where it is missing or no value."""
     start = block.find(b"Exif\0\0", 0, 16)
     block = block[start + 6 :] if start >= 0 else block
     endian = {b"II": "<", b"MM": ">"}.get(block[:2])

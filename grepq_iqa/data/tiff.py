@@ -1,8 +1,8 @@
 """TIFF where Pillow is wrong: which page is the picture, and samples that are not plain bytes.
 
-Scanners, microscopes and exports write many kinds of TIFF. Pillow reads those of eight bits right; of the others it takes
-12-bit values for 16-bit ones, forgets that white may be zero, or refuses. They are read here: plain and deflated ones by
-NumPy alone, all other compressions by tifffile, which comes with the extra ``formats``.
+Scanners, microscopes and exports write many kinds of TIFF. Pillow reads those of eight bits right; of the others it
+takes 12-bit values for 16-bit ones, forgets that white may be zero, or refuses. They are read here: plain and deflated
+ones by NumPy alone, all other compressions by tifffile, which comes with the extra ``formats``.
 """
 
 from __future__ import annotations
