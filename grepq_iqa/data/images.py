@@ -25,7 +25,7 @@ from PIL import Image, ImageCms, ImageFile, ImageOps, UnidentifiedImageError
 from torch import Tensor
 from torch.nn import functional as F
 
-from grepq_iqa.data import formats, tiff
+from grepq_iqa.data import formats, psd, tiff
 from grepq_iqa.data.formats import EXTENSIONS as EXTENSIONS
 from grepq_iqa.data.orientation import orientation_of, turned
 from grepq_iqa.errors import ImageError
@@ -204,6 +204,8 @@ def _read(file: Any, job: _Job) -> Pixels:
         return _read_raw(file, job)
     if head[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
         return _read_tiff(file, job)
+    if head.startswith(b"8BPS\0\1"):
+        return _read_psd(_guarded(lambda: _all_of(file, job), job), job)
     if formats.is_jxl(head) and formats.has_codecs():
         return _read_jxl(_guarded(lambda: _all_of(file, job), job), job)
     with _opened(file, job) as image:
@@ -359,16 +361,12 @@ def _decode_tiff_by_pillow(image: Image.Image, page: tiff.TiffPage, job: _Job) -
     if page.index:
         image.seek(page.index)
     # Newer Pillow turns TIFFs while loading, by rewriting the EXIF block, which fails where another tag is badly typed.
-    tags = getattr(image, "tag_v2", {})
-    if tiff.ORIENTATION in tags:
-        del tags[tiff.ORIENTATION]
-        image._size = getattr(image, "_tile_size", image.size)
+    image.getexif = Image.Exif  # type: ignore[method-assign]
     image.load()
     loaded = image._new(image.im)
     palette = page.narrow_palette
     if palette:
         loaded.putpalette(palette)
-    loaded.info.pop("exif", None)
     loaded.info.setdefault("icc_profile", page.icc)
     inverted = page.photometric == tiff.WHITE_IS_ZERO and loaded.mode in _SIXTEEN_BIT_MODES
     if inverted:
@@ -402,29 +400,46 @@ def _read_raw(file: Any, job: _Job) -> Pixels:
     """The preview that the camera put into the file; where there is no fair one, the sensor's values developed."""
     import rawpy
 
-    def take() -> tuple[bytes | None, NDArray[np.uint8] | None]:
+    def take() -> Any:
         file.seek(0)
         with rawpy.imread(file) as raw:
-            sizes = raw.sizes
-            job.check_size(sizes.width, sizes.height)
+            job.check_size(raw.sizes.width, raw.sizes.height)
             with suppress(rawpy.LibRawError):
                 thumb = raw.extract_thumb()
                 if thumb.format == rawpy.ThumbFormat.JPEG:
-                    return bytes(thumb.data), None
-                if max(thumb.data.shape[:2]) >= _LEAST_PREVIEW:
-                    turns = {3: 2, 5: 1, 6: 3}.get(sizes.flip, 0)
-                    return None, np.ascontiguousarray(np.rot90(thumb.data, turns))
-            job.warnings.append("a raw file without a preview: developed with default settings")
-            return None, raw.postprocess(use_camera_wb=True, half_size=False)
+                    with _opened(io.BytesIO(thumb.data), job, ("JPEG",)) as preview:
+                        fair = max(preview.size) >= min(_LEAST_PREVIEW, raw.sizes.width)
+                    if fair:
+                        return bytes(thumb.data)
+                elif max(thumb.data.shape[:2]) >= min(_LEAST_PREVIEW, raw.sizes.width):
+                    return np.ascontiguousarray(np.rot90(thumb.data, {3: 2, 5: 1, 6: 3}.get(raw.sizes.flip, 0)))
+            job.warnings.append("a raw file without a preview of use: developed with default settings")
+            return raw.postprocess(use_camera_wb=True)
 
-    preview, developed = _guarded(take, job)
-    if preview is not None:
+    found = _guarded(take, job)
+    if not job.warnings:
         job.warnings.append("a raw file: its embedded preview was read")
-        return _read_jpeg(preview, job)
-    if len(job.warnings) == 0:
-        job.warnings.append("a raw file: its embedded preview was read")
-    assert developed is not None  # one of the two
-    return _guarded(lambda: _decode(Image.fromarray(developed), job), job)
+    if isinstance(found, bytes):
+        return _read_jpeg(found, job)
+    return _guarded(lambda: _decode(Image.fromarray(found), job), job)
+
+
+def _read_psd(data: bytes, job: _Job) -> Pixels:
+    header = _guarded(lambda: psd.read_header(data), job)
+    if header.bits <= 8:
+        with _opened(io.BytesIO(data), job, ("PSD",)) as image:
+            return _guarded(lambda: _decode(image, job, keep_alpha=header.merged_alpha), job)
+    job.check_size(header.width, header.height)
+
+    def decode() -> Pixels:
+        samples = psd.read_merged(data, header, job.name)
+        values, said = tiff.unit_range(samples.astype(samples.dtype.newbyteorder("=")), header.bits, job.name)
+        job.warnings += said
+        colors = 1 if header.mode == psd.GRAY else 3
+        alpha = values[..., colors] if values.shape[-1] > colors else None
+        return _finish_values(values[..., :colors], alpha, job, header.icc)
+
+    return _guarded(decode, job)
 
 
 def _read_jxl(data: bytes, job: _Job) -> Pixels:
@@ -451,11 +466,9 @@ def _read_jxl(data: bytes, job: _Job) -> Pixels:
 def jxl_size(data: bytes) -> tuple[int, int] | None:
     """Width and height by the header of a JPEG XL file, so that bombs are refused before they are decoded."""
     if data[:2] != b"\xff\x0a":
-        for kind, start, end in _boxes(data, 0, len(data)):
-            if kind in (b"jxlc", b"jxlp"):
-                data = data[start + (4 if kind == b"jxlp" else 0) : end]
-                break
-    if data[:2] != b"\xff\x0a" or len(data) < 12:
+        parts = [(kind, data[start : start + 32][: end - start]) for kind, start, end in _boxes(data, 0, len(data))]
+        data = b"".join(part[4:] if kind == b"jxlp" else part for kind, part in parts if kind in (b"jxlc", b"jxlp"))
+    if data[:2] != b"\xff\x0a" or len(data) < 4:
         return None
     bits, at = int.from_bytes(data[2:14], "little"), 0
 
@@ -518,8 +531,14 @@ def _boxes(data: bytes, at: int, end: int) -> Iterator[tuple[bytes, int, int]]:
 # --- Pillow's images -> pixels --------------------------------------------------------------------------------------
 
 
-def _decode(image: Image.Image, job: _Job, signal: _Signal = _PLAIN, orientation: int | None = None) -> Pixels:
-    """An opened image -> upright sRGB ``(3, H, W)`` on white."""
+def _decode(
+    image: Image.Image,
+    job: _Job,
+    signal: _Signal = _PLAIN,
+    orientation: int | None = None,
+    keep_alpha: bool = True,
+) -> Pixels:
+    """An opened image -> upright sRGB ``(3, H, W)`` on white; without ``keep_alpha`` its fourth channel is no alpha."""
     width, height = image.size
     photograph = image.format in ("JPEG", "MPO")
     if not (photograph and job.max_side):
@@ -529,7 +548,8 @@ def _decode(image: Image.Image, job: _Job, signal: _Signal = _PLAIN, orientation
     if job.max_side and photograph and isinstance(image, ImageFile.ImageFile):
         image.draft(None, (job.max_side, job.max_side))  # decodes at 1/2, 1/4 or 1/8, never below max_side
         job.check_size(*image.size)
-    frame = image.tile[0][1] if image.format == "GIF" and getattr(image, "tile", None) else None
+    tiles = getattr(image, "tile", None)
+    frame = tiles[0][1] if image.format == "GIF" and tiles else None
     if orientation is None:
         orientation = orientation_of(image)
     job.size = (height, width) if orientation >= 5 else (width, height)
@@ -538,6 +558,8 @@ def _decode(image: Image.Image, job: _Job, signal: _Signal = _PLAIN, orientation
     profile = image.info.get("icc_profile")
     transparency = image.info.get("transparency")
     image = turned(image, orientation)
+    if not keep_alpha and image.mode == "RGBA":
+        image = image.convert("RGB")
     if image.mode in _SIXTEEN_BIT_MODES or image.mode in {"I", "F"}:
         values, alpha = _wide_values(image, job), None
         if isinstance(transparency, int) and image.mode != "F":
@@ -572,7 +594,7 @@ def _decode(image: Image.Image, job: _Job, signal: _Signal = _PLAIN, orientation
 
 def _on_white(image: Image.Image, box: tuple[int, int, int, int]) -> Image.Image:
     """White outside of ``box``, the part of the canvas that the first frame covers."""
-    canvas = Image.new(image.mode, image.size, {"L": 255, "LA": (255, 255)}.get(image.mode, (255,) * len(image.mode)))
+    canvas = Image.new(image.mode, image.size, "white")
     canvas.paste(image.crop(box), box[:2])
     return canvas
 
@@ -656,7 +678,7 @@ def _managed(pixels: Pixels, profile: bytes, *, gray: bool) -> Pixels:
             steps = ImageCms.profileToProfile(ramp, source, _SRGB, outputMode="RGB")
             if steps is not None:
                 curve = np.asarray(steps, np.float32)[0, :, 1] / 255
-                return np.interp(pixels, np.linspace(0, 1, 256), curve).astype(np.float32)
+                return np.asarray(np.interp(pixels, np.linspace(0, 1, 256), curve), np.float32)
         elif not is_srgb_profile(profile):
             rows = np.ascontiguousarray(pixels.transpose(1, 2, 0))
             managed = to_srgb(rows, icc=profile, gamma=None, chromaticities=None, cicp=None)
@@ -691,8 +713,9 @@ def _unit(image: Image.Image) -> Pixels:
     """
     values = np.asarray(image, dtype=np.uint8)
     values = values[None] if values.ndim == 2 else values.transpose(2, 0, 1)
-    pixels = np.empty(values.shape, dtype=np.float32)
-    return np.divide(values, np.float32(255), out=pixels)
+    pixels: Pixels = np.empty(values.shape, dtype=np.float32)
+    np.divide(values, np.float32(255), out=pixels)
+    return pixels
 
 
 def _reason_of(error: BaseException) -> str:

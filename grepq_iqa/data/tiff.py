@@ -338,7 +338,7 @@ def _samples(data: bytes, rows: int, width: int, deep: int, page: TiffPage, dtyp
         raw = np.cumsum(raw, axis=1, dtype=np.uint8).reshape(rows, size, width * deep)
         most_first = np.ascontiguousarray(raw.transpose(0, 2, 1))
         return most_first.view(dtype.newbyteorder(">")).reshape(rows, width, deep)
-    values = np.frombuffer(data, dtype, rows * width * deep).reshape(rows, width, deep)
+    values: NDArray[Any] = np.frombuffer(data, dtype, rows * width * deep).reshape(rows, width, deep)
     if compressed and predictor == 2:
         whole = dtype.newbyteorder("=") if dtype.kind in "iu" else np.dtype(f"u{dtype.itemsize}")
         bits_of = values if dtype.kind in "iu" else values.view(np.dtype(f"{page.endian}u{dtype.itemsize}"))
@@ -416,7 +416,7 @@ def unit_range(samples: NDArray[Any], bits: int, name: str) -> tuple[NDArray[np.
     if kind == "u" and bits < 32:
         return samples.astype(np.float32) / np.float32(2**bits - 1), ()
     if kind in "ui":
-        low, high = int(samples.min()), int(samples.max())
+        low, high = float(samples.min()), float(samples.max())
         # Files of 32 bits mostly hold values of 16.
         scale = float(2 ** (bits - 1) - 1) if kind == "i" and bits <= 16 else 65535.0 if high <= 65535 else 2.0**32 - 1
         if low < 0:
