@@ -407,11 +407,13 @@ def _read_raw(file: Any, job: _Job) -> Pixels:
             with suppress(rawpy.LibRawError):
                 thumb = raw.extract_thumb()
                 if thumb.format == rawpy.ThumbFormat.JPEG:
-                    with _opened(io.BytesIO(thumb.data), job, ("JPEG",)) as preview:
+                    with _opened(io.BytesIO(bytes(thumb.data)), job, ("JPEG",)) as preview:
                         fair = max(preview.size) >= min(_LEAST_PREVIEW, raw.sizes.width)
                     if fair:
                         return bytes(thumb.data)
-                elif max(thumb.data.shape[:2]) >= min(_LEAST_PREVIEW, raw.sizes.width):
+                elif not isinstance(thumb.data, bytes) and max(thumb.data.shape[:2]) >= min(
+                    _LEAST_PREVIEW, raw.sizes.width
+                ):
                     return np.ascontiguousarray(np.rot90(thumb.data, {3: 2, 5: 1, 6: 3}.get(raw.sizes.flip, 0)))
             job.warnings.append("a raw file without a preview of use: developed with default settings")
             return raw.postprocess(use_camera_wb=True)
@@ -678,7 +680,7 @@ def _managed(pixels: Pixels, profile: bytes, *, gray: bool) -> Pixels:
             steps = ImageCms.profileToProfile(ramp, source, _SRGB, outputMode="RGB")
             if steps is not None:
                 curve = np.asarray(steps, np.float32)[0, :, 1] / 255
-                return np.asarray(np.interp(pixels, np.linspace(0, 1, 256), curve), np.float32)
+                return np.asarray(np.interp(pixels, np.linspace(0, 1, 256), curve)).astype(np.float32)
         elif not is_srgb_profile(profile):
             rows = np.ascontiguousarray(pixels.transpose(1, 2, 0))
             managed = to_srgb(rows, icc=profile, gamma=None, chromaticities=None, cicp=None)

@@ -101,4 +101,4 @@ def read_merged(data: bytes, header: PsdHeader, name: str) -> NDArray[Any]:
     if len(raw) < used * header.height * line:
         raise ImageError(name, "is truncated or damaged: its merged picture ends too early")
     planes = np.frombuffer(raw, dtype, used * header.height * header.width)
-    return planes.reshape(used, header.height, header.width).transpose(1, 2, 0)
+    return np.asarray(planes.reshape(used, header.height, header.width).transpose(1, 2, 0))

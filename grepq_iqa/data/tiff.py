@@ -330,14 +330,15 @@ def _samples(data: bytes, rows: int, width: int, deep: int, page: TiffPage, dtyp
         loose = loose[:, : width * deep * bits].reshape(rows, width, deep, bits)
         packed = np.zeros((rows, width, deep), np.uint16)
         for bit in range(bits):
-            packed = (packed << 1) | loose[..., bit]
+            packed <<= 1
+            packed |= loose[..., bit]
         return packed
     if compressed and predictor == 3:  # bytes of one significance side by side, and differences of them
         size = dtype.itemsize
         raw = np.frombuffer(data, np.uint8, rows * width * deep * size).reshape(rows, width * size, deep)
         raw = np.cumsum(raw, axis=1, dtype=np.uint8).reshape(rows, size, width * deep)
         most_first = np.ascontiguousarray(raw.transpose(0, 2, 1))
-        return most_first.view(dtype.newbyteorder(">")).reshape(rows, width, deep)
+        return np.asarray(most_first.view(dtype.newbyteorder(">")).reshape(rows, width, deep))
     values: NDArray[Any] = np.frombuffer(data, dtype, rows * width * deep).reshape(rows, width, deep)
     if compressed and predictor == 2:
         whole = dtype.newbyteorder("=") if dtype.kind in "iu" else np.dtype(f"u{dtype.itemsize}")
