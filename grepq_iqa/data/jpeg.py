@@ -1,12 +1,12 @@
 """What is wrong with the bytes of a JPEG that decodes without complaint.
 
-libjpeg repairs damaged data as well as it can and says so in warnings, which Pillow drops: a photograph whose lower half
-is gray or shifted then looks like any other picture. Two kinds of check find such files (marker names and the rules for
-bytes between markers are those of ISO/IEC 10918-1, annex B):
+libjpeg repairs damaged data as well as it can and says so in warnings, which Pillow drops: a photograph whose lower
+half is gray or shifted then looks like any other picture. Two kinds of check find such files (names and rules of markers
+by ISO/IEC 10918-1, annex B):
 
-- The **walk** over the markers needs NumPy only and takes a millisecond for some megabytes. In entropy-coded data a byte
-  0xFF is followed by 0x00 or begins a marker (B.1.1.5), restart markers come in order (B.2.1), and what follows a scan
-  is a chain of segments up to the end marker.
+- The **walk** over the markers needs NumPy only and takes a millisecond for some megabytes. In entropy-coded data a
+  byte 0xFF is followed by 0x00 or begins a marker (B.1.1.5), restart markers come in order (B.2.1), and what follows a
+  scan is a chain of segments up to the end marker.
 - The **count** feeds the bytes to Pillow's own decoder and looks at whether every scan, and every restart interval of
   it, is satisfied exactly when its bytes end. Data that were overwritten, lost or doubled hold another number of blocks
   than the frame asks for. libjpeg leaves no byte behind where it looks for a marker, and some where it waits for the
@@ -26,7 +26,7 @@ from PIL import Image, JpegImagePlugin
 __all__ = ["ALWAYS_COUNTED_BYTES", "JpegState", "inspect_jpeg"]
 
 ALWAYS_COUNTED_BYTES = 500_000
-"""Smaller files are always counted, which takes some milliseconds; larger ones only where something looks suspicious."""
+"""Smaller files are always counted, which takes some milliseconds; larger ones where something looks suspicious."""
 
 NO_END_MARKER = "lacks its end marker"
 DAMAGED = "has damaged image data, so that parts of the picture are wrong"
@@ -58,8 +58,8 @@ class JpegState:
 def inspect_jpeg(data: bytes, *, thorough: bool | None = None) -> JpegState:
     """Judge the encoded picture that ``data`` begins with; what follows its end marker is ignored.
 
-    Never raises for any bytes. What is not a JPEG, or breaks off before its first scan, gets an empty state: the decoder
-    has its own words for those.
+    Never raises for any bytes. What is not a JPEG, or breaks off before its first scan, gets an empty state: the
+    decoder has its own words for those.
 
     Args:
         data: the file.
@@ -82,20 +82,18 @@ def inspect_jpeg(data: bytes, *, thorough: bool | None = None) -> JpegState:
 
 
 def _without_end(data: bytes, walk: _Walk) -> JpegState:
-    # A download or a copy that broke off may have been given its full length beforehand, in zeros.
-    start, stop = walk.segments[-1]
-    body = data[start:stop].rstrip(b"\0")
-    stop = start + len(body)
-    if body.endswith(b"\xff") and data[stop : stop + 1] == b"\0":
-        stop += 1  # a stuffed zero belongs to its 0xFF
-    padding = len(data) - stop
-    kept = data if padding <= 8 else data[:stop]
-    if kept.endswith(b"\xff") and not walk.is_broken:  # the end marker's own first half
+    kept = data
+    if kept.endswith(b"\xff"):  # the first half of the end marker; before a code it would be followed by a zero
         kept = kept[:-1]
-        stop = min(stop, len(kept))
-    walk.segments[-1] = (start, stop)
+        walk.segments[-1] = (walk.segments[-1][0], len(kept))
     outcome = _count(data, walk)
-    if outcome == _Count.UNKNOWN or outcome == _Count.SHORT_AT_END or not walk.covers_frame():
+    if outcome == _Count.SURPLUS and kept.endswith(bytes(_TAIL)):
+        # A download or a copy that broke off may have been given its full length beforehand, in zeros.
+        kept = kept.rstrip(b"\0")
+        kept += b"\0" if kept.endswith(b"\xff") else b""
+        walk.segments[-1] = (walk.segments[-1][0], max(walk.segments[-1][0], len(kept)))
+        outcome = _count(data, walk)
+    if outcome in {_Count.UNKNOWN, _Count.SHORT_AT_END} or not walk.covers_frame():
         return JpegState(truncated=True)
     warnings = [NO_END_MARKER]
     if walk.is_broken or outcome != _Count.EXACT:
@@ -349,14 +347,14 @@ def _count(data: bytes, walk: _Walk) -> int:
         for number, (start, stop) in enumerate(walk.segments):
             if number % step and number != last:
                 continue
-            # Writers that align their output put zeros or 0xFF before a marker.
-            end = start + len(data[start:stop].rstrip(b"\0\xff"))
+            # Writers that align their output put zeros before a marker; where those are codes, others precede them.
+            end = start + len(data[start:stop].rstrip(b"\0"))
             tail = max(start, end - _TAIL)
             feed.give(data[position:tail])
             if feed.is_over:
                 return _Count.UNKNOWN if feed.has_failed else _Count.SURPLUS
             worked = feed.give_tail(data[tail:end])
-            feed.give(data[end:stop] if data[end : end + 2] == b"\xff\0" else b"")
+            feed.give(data[end:stop])
             position = stop
             if not feed.seeks_marker():
                 if number == last:
