@@ -141,7 +141,7 @@ def test_badly_typed_neighbors_leave_the_orientation(rgb, format, endian, beside
     sideways = Image.fromarray(np.ascontiguousarray(np.rot90(rgb)))
     options = {"quality": 98, "subsampling": 0} if format == "JPEG" else {"lossless": True} if format == "WEBP" else {}
     data = encoded(sideways, format, exif=block, **options)
-    close(data, rgb / 255, within=0.06 if format == "JPEG" else 0)
+    close(data, rgb / 255, within=0.06 if format == "JPEG" else 1e-6)
 
 
 @pytest.mark.parametrize(
@@ -203,8 +203,8 @@ def test_linear_light_by_gamma_or_by_a_profile_that_calls_itself_srgb(rgb):
 def test_colors_of_display_p3_by_code_points():
     image = Image.new("RGB", (8, 8), (200, 100, 50))
     loaded = load_image(with_chunk(encoded(image, "PNG"), b"cICP", bytes([12, 13, 0, 1]))) * 255
-    wanted = torch.tensor([211.5, 97.0, 36.5]).view(3, 1, 1)  # by the matrices of P3 and sRGB
-    assert (loaded - wanted).abs().max() < 4
+    wanted = torch.tensor([214.9, 92.6, 31.0]).view(3, 1, 1)  # by the matrices of P3 and sRGB
+    assert (loaded - wanted).abs().max() < 1.5
 
 
 def test_a_wrong_checksum_of_a_text_costs_nothing(rgb):
@@ -497,7 +497,7 @@ def test_endings_have_a_rule():
 
 def test_large_photographs_are_decoded_reduced_where_a_size_is_given():
     data = encoded(Image.effect_noise((800, 600), 50).convert("RGB"), "JPEG")
-    with pytest.raises(ImageError, match="megapixels.*max_side"):
+    with pytest.raises(ImageError, match=r"megapixels.*max_side"):
         load_image(data, max_pixels=200_000)
     decoded = decode_image(data, max_pixels=200_000, max_side=200)
     assert decoded.pixels.shape == (3, 150, 200) and (decoded.width, decoded.height) == (800, 600)

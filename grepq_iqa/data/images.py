@@ -44,6 +44,7 @@ _MOST_BYTES = 2 << 30
 _LEAST_PREVIEW = 640
 _TOO_LARGE_HINT = "raise max_pixels, or shrink it first"
 _OPEN_LOCK = threading.Lock()
+_HIGH_DYNAMIC_RANGE = (16, 18)  # PQ and HLG among the transfer characteristics of H.273
 _QUIET_LOCK = threading.Lock()
 _quieting: list[Any] = []
 
@@ -71,7 +72,8 @@ class _Signal:
 
     gamma: float | None = None
     chromaticities: tuple[float, ...] | None = None
-    cicp: tuple[int, int, int] | None = None
+    cicp: tuple[int, int, int, int] | None = None
+    bit_depth: int = 8
 
     def __bool__(self) -> bool:
         return not (self.gamma is None and self.chromaticities is None and self.cicp is None)
@@ -325,7 +327,12 @@ def _read_png(data: bytes, job: _Job) -> Pixels:
             image.info["transparency"] = transparent * 255 // (2**state.bit_depth - 1)
         elif state.color_type == 2 and isinstance(transparent, tuple) and state.bit_depth == 16:
             image.info["transparency"] = tuple(value >> 8 for value in transparent)  # Pillow keeps the high bytes
-        signal = _Signal(state.gamma, state.chromaticities, state.cicp)
+        image.info["icc_profile"] = state.icc if state.color_source == "iCCP" else None
+        signal = _PLAIN
+        if state.color_source == "cICP":
+            signal = _Signal(cicp=state.cicp, bit_depth=state.bit_depth)
+        elif state.color_source in ("gAMA", "cHRM"):
+            signal = _Signal(state.gamma, state.chromaticities)
         return _guarded(lambda: _decode(image, job, signal), job)
 
 
@@ -415,12 +422,12 @@ def _read_raw(file: Any, job: _Job) -> Pixels:
                     _LEAST_PREVIEW, raw.sizes.width
                 ):
                     return np.ascontiguousarray(np.rot90(thumb.data, {3: 2, 5: 1, 6: 3}.get(raw.sizes.flip, 0)))
-            job.warnings.append("a raw file without a preview of use: developed with default settings")
+            job.warnings.append("is a raw file without a preview of use, and was developed with default settings")
             return raw.postprocess(use_camera_wb=True)
 
     found = _guarded(take, job)
     if not job.warnings:
-        job.warnings.append("a raw file: its embedded preview was read")
+        job.warnings.append("is a raw file, of which the embedded preview was read")
     if isinstance(found, bytes):
         return _read_jpeg(found, job)
     return _guarded(lambda: _decode(Image.fromarray(found), job), job)
@@ -491,7 +498,7 @@ def jxl_size(data: bytes) -> tuple[int, int] | None:
     return (height * above // below if ratio else side()), height
 
 
-def _nclx(file: Any) -> tuple[int, int, int] | None:
+def _nclx(file: Any) -> tuple[int, int, int, int] | None:
     """Color primaries, transfer and range as an AVIF or HEIC file states them outside of profiles."""
     with suppress(Exception):  # what cannot be followed says nothing
         file.seek(0)
@@ -511,7 +518,7 @@ def _nclx(file: Any) -> tuple[int, int, int] | None:
                             # Decoders have widened the range already. Curves of cameras are shown as sRGB's by all.
                             transfer = 13 if transfer in (1, 2, 6, 13, 14, 15) else transfer
                             primaries = 1 if primaries == 2 else primaries
-                            return None if (primaries, transfer) == (1, 13) else (primaries, transfer, 1)
+                            return None if (primaries, transfer) == (1, 13) else (primaries, transfer, 0, 1)
     return None
 
 
@@ -584,10 +591,7 @@ def _decode(
     if job.max_side and max(image.size) > job.max_side:
         image = image.resize(_fitted(image.size, job.max_side), Image.Resampling.LANCZOS, reducing_gap=3.0)
     alpha_image = image.getchannel("A") if image.mode in _ALPHA_MODES else None
-    if signal and not profile:
-        pixels = _signaled(_unit(_flat(image)), signal)
-    else:
-        pixels = _unit(_to_srgb(image, profile))
+    pixels = _signaled(_unit(_flat(image)), signal, job) if signal else _unit(_to_srgb(image, profile))
     if alpha_image is not None:
         opacity = _unit(alpha_image)
         pixels = pixels * opacity + (1 - opacity)
@@ -620,8 +624,8 @@ def _finish_values(
     planes = [_resized(plane, job.max_side, orientation) for plane in planes]
     opacity = planes.pop() if alpha is not None else None
     colors = np.stack(planes if len(planes) == 3 else planes[:1] * 3)
-    if signal and not profile:
-        colors = _signaled(colors, signal)
+    if signal:
+        colors = _signaled(colors, signal, job)
     elif profile:
         colors = _managed(colors, profile, gray=len(planes) == 1)
     if opacity is not None:
@@ -655,37 +659,39 @@ def _flat(image: Image.Image) -> Image.Image:
     return image if image.mode == "RGB" else image.convert("RGB")
 
 
-def _signaled(pixels: Pixels, signal: _Signal) -> Pixels:
+def _signaled(pixels: Pixels, signal: _Signal, job: _Job) -> Pixels:
     """Colors that the file describes by gamma, chromaticities or code points, in sRGB."""
     from grepq_iqa.data.color import to_srgb
 
-    managed = to_srgb(
-        np.ascontiguousarray(pixels.transpose(1, 2, 0)),
-        icc=None,
-        gamma=signal.gamma,
-        chromaticities=signal.chromaticities,
-        cicp=signal.cicp,
-    )
+    try:
+        managed = to_srgb(
+            np.ascontiguousarray(pixels.transpose(1, 2, 0)),
+            gamma=signal.gamma,
+            chromaticities=signal.chromaticities,
+            cicp=signal.cicp,
+            bit_depth=signal.bit_depth,
+        )
+    except ValueError as error:
+        if signal.cicp and signal.cicp[1] in _HIGH_DYNAMIC_RANGE:
+            raise ImageError(job.name, _reason_of(error), "export it as an ordinary JPEG or PNG") from None
+        job.warnings.append(f"names colors that are not known, and was taken as sRGB: {_reason_of(error)}")
+        return pixels
     return np.ascontiguousarray(managed.transpose(2, 0, 1), dtype=np.float32)
 
 
 def _managed(pixels: Pixels, profile: bytes, *, gray: bool) -> Pixels:
     """Values of more than eight bits through an embedded profile; an unusable one is ignored, as browsers do."""
-    from grepq_iqa.data.color import is_srgb_profile, to_srgb
+    from grepq_iqa.data.color import is_srgb_profile
 
-    with suppress(Exception):
-        source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
-        if gray:  # one curve: what the profile makes of 256 steps, and straight lines between them
-            ramp = Image.fromarray(np.arange(256, dtype=np.uint8)[None])
-            steps = ImageCms.profileToProfile(ramp, source, _SRGB, outputMode="RGB")
-            if steps is not None:
-                curve = np.asarray(steps, np.float32)[0, :, 1] / 255
-                return np.asarray(np.interp(pixels, np.linspace(0, 1, 256), curve)).astype(np.float32)
-        elif not is_srgb_profile(profile):
-            rows = np.ascontiguousarray(pixels.transpose(1, 2, 0))
-            managed = to_srgb(rows, icc=profile, gamma=None, chromaticities=None, cicp=None)
-            return np.ascontiguousarray(managed.transpose(2, 0, 1))
-    return pixels
+    if is_srgb_profile(profile):
+        return pixels
+    if not gray:  # littleCMS takes eight bits from Pillow
+        image = Image.fromarray(np.rint(pixels * 255).astype(np.uint8).transpose(1, 2, 0).copy())
+        return _unit(_to_srgb(image, profile))
+    # One curve: what the profile makes of 256 steps, and straight lines between them.
+    steps = _unit(_to_srgb(Image.fromarray(np.arange(256, dtype=np.uint8)[None]), profile))[1, 0]
+    managed: Pixels = np.interp(pixels, np.linspace(0, 1, 256), steps).astype(np.float32)
+    return managed
 
 
 def _to_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
@@ -699,7 +705,7 @@ def _to_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
     flat = image if image.mode == mode else image.convert(mode)
     if profile and mode in {"L", "RGB", "CMYK"}:
         with suppress(Exception):
-            if mode == "L" or not is_srgb_profile(profile):
+            if not is_srgb_profile(profile):
                 source = ImageCms.ImageCmsProfile(io.BytesIO(profile))
                 managed = ImageCms.profileToProfile(flat, source, _SRGB, outputMode="RGB")
                 if managed is not None:

@@ -7,6 +7,7 @@ ones by NumPy alone, all other compressions by tifffile, which comes with the ex
 
 from __future__ import annotations
 
+import logging
 import struct
 import zlib
 from collections.abc import Iterator
@@ -37,6 +38,7 @@ _TYPES = {1: "B", 2: "B", 3: "H", 4: "I", 5: "II", 6: "b", 7: "B", 8: "h", 9: "i
 }
 _MOST_PAGES, _MOST_TAGS, _MOST_BYTES = 256, 1024, 64 << 20
 _DEFLATE = {8, 32946}
+_SILENT = logging.NullHandler()
 
 _A_LITTLE = 0.05
 """How far floats may leave their range by resampling and sharpening before they must be of another range."""
@@ -274,24 +276,9 @@ def _by_numpy(file: BinaryIO, page: TiffPage, name: str) -> NDArray[Any]:
     width, height, samples = page.number(WIDTH), page.number(HEIGHT), page.samples
     dtype = _dtype(page)
     assert dtype is not None  # the caller has asked
-    planes = samples if page.number(PLANAR, 1) == 2 and samples > 1 else 1
+    tiled, block_width, block_height, planes, places, lengths = _blocks(page, name)
     deep = samples // planes
-    tiled = TILES in page.tags
-    if tiled:
-        block_width, block_height = page.number(TILE_WIDTH), page.number(TILE_HEIGHT)
-    else:
-        block_width, block_height = width, min(page.number(ROWS, height) or height, height)
-    if not 0 < block_width <= 1 << 20 or not 0 < block_height <= 1 << 20:
-        raise ImageError(name, "is truncated or damaged: its tiles have no size")
     across, down = -(-width // block_width), -(-height // block_height)
-    places = page.tags.get(TILES if tiled else STRIPS, ())
-    lengths = page.tags.get(TILE_BYTES if tiled else STRIP_BYTES, ())
-    if len(places) < across * down * planes:
-        raise ImageError(name, "is truncated or damaged: it has too few strips")
-    if not lengths and len(places) == 1:
-        lengths = (1 << 62,)
-    if len(lengths) < across * down * planes:
-        raise ImageError(name, "is truncated or damaged: it has too few strips")
     out = np.empty((height, width, samples), dtype=dtype)
     for plane in range(planes):
         for row in range(down):
@@ -307,6 +294,31 @@ def _by_numpy(file: BinaryIO, page: TiffPage, name: str) -> NDArray[Any]:
                 target = out[y : y + rows, x : x + block_width, plane : plane + 1 if planes > 1 else samples]
                 target[...] = block[: target.shape[0], : target.shape[1]]
     return out
+
+
+def _blocks(page: TiffPage, name: str) -> tuple[bool, int, int, int, tuple[Any, ...], tuple[Any, ...]]:
+    """Whether there are tiles; a block's width and height; planes; where each block begins, and its length.
+
+    Raises:
+        ImageError: there are fewer than the picture needs, which other readers fill with black.
+    """
+    width, height = page.number(WIDTH), page.number(HEIGHT)
+    planes = page.samples if page.number(PLANAR, 1) == 2 and page.samples > 1 else 1
+    tiled = TILES in page.tags
+    if tiled:
+        block_width, block_height = page.number(TILE_WIDTH), page.number(TILE_HEIGHT)
+    else:
+        block_width, block_height = width, min(page.number(ROWS, height) or height, height)
+    if not 0 < block_width <= 1 << 20 or not 0 < block_height <= 1 << 20:
+        raise ImageError(name, "is truncated or damaged: its tiles have no size")
+    needed = -(-width // block_width) * -(-height // block_height) * planes
+    places = page.tags.get(TILES if tiled else STRIPS, ())
+    lengths = page.tags.get(TILE_BYTES if tiled else STRIP_BYTES, ())
+    if not lengths and len(places) == 1:
+        lengths = (1 << 62,)
+    if min(len(places), len(lengths)) < needed or not all(lengths[:needed]):
+        raise ImageError(name, "is truncated or damaged: it has too few strips")
+    return tiled, block_width, block_height, planes, places, lengths
 
 
 def _unpacked(file: BinaryIO, place: int, length: int, wanted: int, page: TiffPage) -> bytes:
@@ -351,6 +363,9 @@ def _samples(data: bytes, rows: int, width: int, deep: int, page: TiffPage, dtyp
 def _by_tifffile(file: BinaryIO, page: TiffPage, name: str) -> NDArray[Any]:
     import tifffile
 
+    _blocks(page, name)
+    # Its complaints about broken tags are for developers; without any handler, logging would print them.
+    logging.getLogger("tifffile").addHandler(_SILENT)
     file.seek(0)
     try:
         with tifffile.TiffFile(file) as tiff:
@@ -415,6 +430,8 @@ def unit_range(samples: NDArray[Any], bits: int, name: str) -> tuple[NDArray[np.
     """
     kind = samples.dtype.kind
     if kind == "u" and bits < 32:
+        if samples.dtype.itemsize * 8 != bits and int(samples.max()) >= 1 << bits:
+            raise ImageError(name, "is truncated or damaged: its values have more bits than it says")
         return samples.astype(np.float32) / np.float32(2**bits - 1), ()
     if kind in "ui":
         low, high = float(samples.min()), float(samples.max())
@@ -436,6 +453,6 @@ def unit_range(samples: NDArray[Any], bits: int, name: str) -> tuple[NDArray[np.
         raise ImageError(name, f"has values from {low:g} to {high:g}", "scale them to 0..1")
     values = np.asarray(samples, np.float32) if scale == 1 else (samples / scale).astype(np.float32)
     if low < 0 or high > scale:
-        said = f"values from {low:g} to {high:g} were cut to 0..{scale:g}"
+        said = f"has values from {low:g} to {high:g}, which were cut to 0..{scale:g}"
         return np.clip(values, 0, 1, dtype=np.float32), (said,) if low < -1e-3 * scale or high > scale * 1.001 else ()
     return values, ()
