@@ -215,8 +215,6 @@ def test_a_wrong_checksum_of_a_text_costs_nothing(rgb):
 
 # --- TIFF -----------------------------------------------------------------------------------------------------------
 
-needs_tifffile = pytest.mark.skipif(not formats.has_tifffile(), reason="needs tifffile and imagecodecs")
-
 
 def tiff_of(array: np.ndarray, **options) -> bytes:
     tifffile = pytest.importorskip("tifffile")
@@ -402,6 +400,35 @@ def test_heic(rgb):
     smooth = Image.fromarray(rgb)
     loaded = load_image(encoded(smooth, "HEIF", quality=95))
     assert (loaded.permute(1, 2, 0).numpy() - rgb / 255).__abs__().mean() < 0.03
+
+
+@pytest.mark.skipif(not formats.has_heif(), reason="needs pillow-heif 1.7 or newer")
+def test_heic_is_turned_once(rgb):
+    import pillow_heif
+
+    sideways = pillow_heif.from_pillow(Image.fromarray(np.ascontiguousarray(np.rot90(rgb))))
+    sideways.info["original_orientation"] = 6  # written into the container, as phones do, beside the EXIF block
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    buffer = io.BytesIO()
+    sideways.save(buffer, exif=exif.tobytes(), quality=95)
+    assert b"irot" in buffer.getvalue()
+    decoded = decode_image(buffer.getvalue())
+    assert decoded.pixels.shape == (3, 90, 160) and (decoded.width, decoded.height) == (160, 90)
+    assert (decoded.pixels.permute(1, 2, 0).numpy() - rgb / 255).__abs__().mean() < 0.03
+
+
+@pytest.mark.skipif(not formats.has_codecs(), reason="needs imagecodecs to write it")
+def test_colors_of_display_p3_by_the_container_of_avif():
+    import imagecodecs
+
+    flat = np.full((64, 64, 3), (200, 100, 50), np.uint8)
+    plain = load_image(imagecodecs.avif_encode(flat, level=95, primaries=1, transfer=13)) * 255
+    assert (plain - torch.tensor([200.0, 100, 50]).view(3, 1, 1)).abs().max() < 3
+    wide = load_image(imagecodecs.avif_encode(flat, level=95, primaries=12, transfer=13)) * 255
+    assert (wide - torch.tensor([214.9, 92.6, 31.0]).view(3, 1, 1)).abs().max() < 4
+    with pytest.raises(ImageError, match="high dynamic range"):
+        load_image(imagecodecs.avif_encode(flat, level=95, primaries=9, transfer=16))
 
 
 def test_avif_is_turned_once(rgb):

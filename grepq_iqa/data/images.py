@@ -387,7 +387,8 @@ def _decode_tiff(file: Any, page: tiff.TiffPage, job: _Job) -> Pixels:
     orientation = _orientation_of_page(page)
     if read.whole and read.values.shape[-1] > 1:  # colors of whole numbers: Pillow's way with profiles
         bytes_of = np.rint(read.values * 255).astype(np.uint8)
-        image = Image.fromarray(bytes_of, "CMYK") if bytes_of.shape[-1] == 4 else Image.fromarray(bytes_of)
+        mode = "CMYK" if bytes_of.shape[-1] == 4 else "RGB"
+        image = Image.frombytes(mode, bytes_of.shape[1::-1], bytes_of.tobytes())
         if read.alpha is not None and image.mode == "RGB":
             image.putalpha(Image.fromarray(np.rint(read.alpha * 255).astype(np.uint8)))
         image.info["icc_profile"] = page.icc
@@ -647,7 +648,7 @@ def _wide_values(image: Image.Image, job: _Job) -> NDArray[np.float32]:
     """16-bit, 32-bit integer and float pictures as values in [0, 1], scaled by their range."""
     values = np.asarray(image)
     if image.mode in _SIXTEEN_BIT_MODES:
-        return values.astype(np.float32) / 65535
+        return np.asarray(values.astype(np.float32) / np.float32(65535), np.float32)
     # "I" is Pillow's name for 16-bit PNG and PGM in its older releases, and for 32-bit TIFF. Its float pictures are
     # 0..255 when made from 8 bits, 0..1 in most TIFF files.
     unit, said = tiff.unit_range(values, 32, job.name)
