@@ -1,7 +1,7 @@
 """The pixels that `load_image` gives against those of libvips, an independent decoder, over folders of pictures.
 
 libvips reads most formats by the same libraries as Pillow (libjpeg, libpng, libtiff) but handles orientation, profiles,
-libvips reads most formats by the same libraries as Pillow (libjpeg, libpng, libtiff), but handles orientation, profiles,
+transparency, depth and pages by code of its own. Two pictures agree when their sizes are equal and the mean difference
 is under two levels of 255; what one of them refuses is counted apart.
 
 Run: python studies/decoders.py FOLDER...   (needs pyvips[binary])

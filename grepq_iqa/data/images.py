@@ -245,20 +245,30 @@ def _opened(file: Any, job: _Job, names: tuple[str, ...] | None = None) -> Image
     """Pillow's image, not yet decoded; ``names``: the formats that it may be of."""
     names = names or formats.pillow_formats()
     try:
-        with _quiet(), _OPEN_LOCK:
-            suspected = Image.MAX_IMAGE_PIXELS
-            if suspected and job.max_pixels > 2 * suspected:
-                Image.MAX_IMAGE_PIXELS = None  # the user raised the limit, and _Job keeps it
-            try:
-                return Image.open(file, formats=names)
-            finally:
-                Image.MAX_IMAGE_PIXELS = suspected
+        with _quiet(), _bomb_check(job, is_lifted=names == ("JPEG",)):
+            return Image.open(file, formats=names)
     except UnidentifiedImageError:
         raise _unidentified(_head_of(file), job.name) from None
     except Image.DecompressionBombError:
         raise ImageError(job.name, f"has more than {job.max_pixels / 1e6:.0f} megapixels", _TOO_LARGE_HINT) from None
     except Exception as error:  # decoders of broken files raise almost anything
         raise ImageError(job.name, f"cannot be decoded: {_reason_of(error)}") from error
+
+
+@contextmanager
+def _bomb_check(job: _Job, *, is_lifted: bool = False) -> Iterator[None]:
+    """Pillow's limit, lifted where the user's is higher or a JPEG may be decoded reduced; `_Job.check_size` remains.
+
+    It is the process's, so that only one thread at a time may be in here.
+    """
+    with _OPEN_LOCK:
+        limit = Image.MAX_IMAGE_PIXELS
+        if limit and (is_lifted or job.max_pixels > 2 * limit):
+            Image.MAX_IMAGE_PIXELS = None
+        try:
+            yield
+        finally:
+            Image.MAX_IMAGE_PIXELS = limit
 
 
 def _unidentified(head: bytes, name: str) -> ImageError:
@@ -369,6 +379,10 @@ def _decode_tiff_by_pillow(image: Image.Image, page: tiff.TiffPage, job: _Job) -
         image.seek(page.index)
     # Newer Pillow turns TIFFs while loading, by rewriting the EXIF block, which fails where another tag is badly typed.
     image.getexif = Image.Exif  # type: ignore[method-assign]
+    job.check_size(*image.size)
+    if Image.MAX_IMAGE_PIXELS and image.width * image.height > 2 * Image.MAX_IMAGE_PIXELS:
+        with _bomb_check(job):  # TIFFs are checked again while they load
+            image.load()
     image.load()
     loaded = image._new(image.im)
     palette = page.narrow_palette
