@@ -16,6 +16,7 @@ from PIL import Image
 
 from grepq_iqa.data import formats, tiff
 from grepq_iqa.data import images as images_module
+from grepq_iqa.data.containers import jxl_size
 from grepq_iqa.data.images import decode_image, load_image
 from grepq_iqa.data.orientation import parse_orientation
 from grepq_iqa.errors import ImageError
@@ -453,7 +454,7 @@ def test_jpeg_xl(rgb, gray):
     close(imagecodecs.jpegxl_encode(rgb.astype(np.uint16) * 257, lossless=True), rgb / 255, within=1e-5)
     photo = encoded(Image.fromarray(rgb), "JPEG", quality=95)
     wrapped = imagecodecs.jpegxl_encode_jpeg(photo)
-    assert images_module.jxl_size(wrapped) == (160, 90)
+    assert jxl_size(wrapped) == (160, 90)
     assert (load_image(wrapped) - load_image(photo)).abs().mean() < 0.01
     with pytest.raises(ImageError, match="megapixels"):
         load_image(wrapped, max_pixels=100)
@@ -511,7 +512,30 @@ def test_damaged_raw_files_are_refused(tmp_path):
             load_image(tmp_path / name)
 
 
+def test_the_thumbnail_of_a_raw_file_is_never_taken_for_the_picture(rgb, monkeypatch, tmp_path):
+    small = np.ascontiguousarray(rgb[::4, ::4])
+    sensor = rgb[..., 0].astype(np.uint16) * 16
+    tifffile = pytest.importorskip("tifffile")
+    buffer = io.BytesIO()
+    with tifffile.TiffWriter(buffer) as writer:
+        writer.write(small, photometric="rgb", subfiletype=1, subifds=1)
+        writer.write(sensor, photometric=32803)
+    (tmp_path / "a.tif").write_bytes(buffer.getvalue())
+    monkeypatch.setattr(formats, "has_raw", lambda: False)
+    with pytest.raises(ImageError, match="raw picture"):
+        load_image(tmp_path / "a.tif")
+
+
+def test_an_ordinary_picture_may_be_named_as_a_raw_file(rgb, tmp_path):
+    if not formats.has_raw():
+        pytest.skip("needs rawpy; is refused without it")
+    small = np.ascontiguousarray(rgb[::4, ::4])
+    (tmp_path / "a.dng").write_bytes(pages((small, {"subfiletype": 1}), (rgb, {})))
+    close(tmp_path / "a.dng", rgb / 255, within=1e-6)
+
+
 def test_endings_have_a_rule():
+    assert all(ending.startswith(".") for ending in formats.EXTENSIONS | set(formats.OTHER_PICTURES))
     always = {".mpo", ".apng", ".psd", ".jpg", ".tif"}
     assert always <= formats.EXTENSIONS and images_module.EXTENSIONS is formats.EXTENSIONS
     assert not formats.EXTENSIONS & set(formats.OTHER_PICTURES)

@@ -17,35 +17,16 @@ PILLOW_FORMATS = (
 )
 """Names for `Image.open(formats=...)`. All of them are decoded inside this process."""
 
-RAW_EXTENSIONS = frozenset(
-    (
-        *(
-            ".3fr",
-            ".arw",
-            ".cr2",
-            ".cr3",
-            ".crw",
-            ".dcr",
-            ".dng",
-            ".erf",
-            ".iiq",
-            ".kdc",
-            ".mef",
-            ".mos",
-            ".mrw",
-            ".nef",
-        ),
-        *(".nrw", ".orf", ".pef", ".raf", ".raw", ".rw2", ".rwl", ".sr2", ".srf", ".srw", ".x3f"),
-    )
+RAW_EXTENSIONS = (
+    frozenset((".3fr", ".arw", ".cr2", ".cr3", ".crw", ".dcr", ".dng", ".erf", ".iiq", ".kdc", ".mef", ".mos"))
+    | frozenset((".mrw", ".nef", ".nrw", ".orf", ".pef", ".raf", ".raw", ".rw2", ".rwl", ".sr2", ".srf", ".srw"))
+    | frozenset([".x3f"])
 )
 """What cameras write. Read by the preview in the file, where rawpy is installed."""
 
 _ALWAYS = frozenset(
-    (
-        *(".apng", ".avif", ".bmp", ".dib", ".gif", ".ico", ".j2k", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg", ".jpx"),
-        *(".mpo", ".pbm", ".pgm", ".png", ".pnm", ".ppm", ".psd", ".tga", ".tif", ".tiff", ".webp"),
-    )
-)
+    (".apng", ".avif", ".bmp", ".dib", ".gif", ".ico", ".j2k", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg")
+) | frozenset((".jpx", ".mpo", ".pbm", ".pgm", ".png", ".pnm", ".ppm", ".psd", ".tga", ".tif", ".tiff", ".webp"))
 _HEIF_EXTENSIONS = frozenset([".heic", ".heics", ".heif", ".heifs", ".hif"])
 _JXL_EXTENSIONS = frozenset([".jxl"])
 # libheif in wheels before 1.7 writes out of bounds on crafted files, which has been exploited.
@@ -118,12 +99,8 @@ EXTENSIONS = (
 
 _EXPORT = "export it as PNG or JPEG"
 _NOT_READ = dict.fromkeys(
-    (
-        *(".ai", ".bpg", ".cdr", ".clip", ".emf", ".eps", ".exr", ".flif", ".hdr", ".jxr", ".kra", ".pdf"),
-        *(".ps", ".psb", ".svg", ".svgz", ".wdp", ".wmf", ".xcf"),
-    ),
-    _EXPORT,
-)
+    (".ai", ".bpg", ".cdr", ".clip", ".emf", ".eps", ".exr", ".flif", ".hdr", ".jxr", ".kra"), _EXPORT
+) | dict.fromkeys((".pdf", ".ps", ".psb", ".svg", ".svgz", ".wdp", ".wmf", ".xcf"), _EXPORT)
 
 OTHER_PICTURES: dict[str, str] = {
     **_NOT_READ,

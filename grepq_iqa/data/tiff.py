@@ -23,7 +23,7 @@ from grepq_iqa.errors import ImageError
 WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC, FILL_ORDER, STRIPS = 256, 257, 258, 259, 262, 266, 273
 ORIENTATION, SAMPLES, ROWS, STRIP_BYTES, PLANAR, PREDICTOR, COLORMAP = 274, 277, 278, 279, 284, 317, 320
 TILE_WIDTH, TILE_HEIGHT, TILES, TILE_BYTES, SUB_PAGES, EXTRA, SAMPLE_FORMAT = 322, 323, 324, 325, 330, 338, 339
-NEW_KIND, OLD_KIND, ICC, DNG_VERSION = 254, 255, 34675, 50706
+NEW_KIND, OLD_KIND, ICC = 254, 255, 34675
 
 WHITE_IS_ZERO, BLACK_IS_ZERO, RGB, PALETTE, CMYK = 0, 1, 2, 3, 5
 _SENSOR = {32803, 34892}  # values of the color filter array, and linear raw ones
@@ -227,10 +227,12 @@ def choose_page(pages: list[TiffPage]) -> TiffPage:
 
 
 def is_raw_photograph(pages: list[TiffPage]) -> bool:
-    """Whether this is a camera's raw file (DNG, NEF, ARW, ...) whose pages are thumbnails and sensor values."""
-    if any(DNG_VERSION in page.tags for page in pages):
-        return choose_page(pages).photometric in _SENSOR or any(page.photometric in _SENSOR for page in pages)
-    return any(page.photometric in _SENSOR for page in pages) and choose_page(pages).photometric in _SENSOR | {6}
+    """Whether this is a camera's raw file (DNG, NEF, ARW, ...): values of a sensor, beside smaller pictures."""
+    if not pages:
+        return False
+    chosen = choose_page(pages)
+    largest = max((p.number(WIDTH) * p.number(HEIGHT) for p in pages if p.photometric in _SENSOR), default=0)
+    return chosen.photometric in _SENSOR or largest > chosen.number(WIDTH) * chosen.number(HEIGHT)
 
 
 # --- samples --------------------------------------------------------------------------------------------------------
