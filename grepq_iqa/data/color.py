@@ -74,17 +74,17 @@ def to_srgb(
         chromaticities: x and y of white, red, green and blue, as in cHRM. None: those of sRGB.
         cicp: color primaries, transfer characteristics, matrix coefficients and full-range flag (1 if left out) by
             H.273; decides alone if given. The matrix must have been undone. Narrow range (flag 0) is widened here: give
-            1 if the decoder has done so. The curves 1, 6, 14 and 15 are inverted as cameras apply them (BT.709, item 1.2), which is how
-            H.273 writes them, not as televisions show them (BT.1886).
+            1 if the decoder has done so. The curves 1, 6, 14 and 15 are inverted as cameras apply them (BT.709, item
+            1.2), which is how H.273 writes them, not as televisions show them (BT.1886).
         bit_depth: of the file, for narrow range only.
 
     Returns:
         float32 (H, W, 3) in [0, 1], always a new array.
 
     Raises:
-        ValueError: the shape; a profile that cannot be used; or code points that are reserved, or mean high dynamic range (16 PQ, 18 HLG), with the
-            reason in words. Of how bright such a picture should be on an ordinary screen there is no one right answer,
-            and a score would judge the tone mapping.
+        ValueError: the shape; a profile that cannot be used; or code points that are reserved, or mean high dynamic
+            range (16 PQ, 18 HLG), with the reason in words. Of how bright such a picture should be on an ordinary
+            screen there is no one right answer, and a score would judge the tone mapping.
     """
     if pixels.ndim != 3 or pixels.shape[-1] != 3:
         raise ValueError(f"pixels of shape {pixels.shape} are not (H, W, 3)")
@@ -110,12 +110,12 @@ def to_srgb(
         offset, scale = 16 * unit, 219 * unit
 
     def convert(band: Floats) -> Floats:
-        values = np.clip((band - np.float32(offset)) / np.float32(scale), 0, 1)
+        values: Floats = np.clip((band - np.float32(offset)) / np.float32(scale), 0, 1)
         if matrix is None and linearize is _from_srgb:
             return values
         light = linearize(values)
         if matrix is not None:
-            light = light @ matrix.T.astype(np.float32)
+            light = np.asarray(light @ matrix.T.astype(np.float32), np.float32)
         return _encode_srgb(np.clip(light, 0, 1))
 
     return _in_bands(pixels, convert)
@@ -287,7 +287,7 @@ def _by_little_cms(pixels: Floats, icc: bytes) -> Floats:
         converted = ImageCms.profileToProfile(image, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
     except Exception as error:
         raise ValueError(f"the color profile cannot be used: {error}") from None
-    return np.asarray(converted, np.float32) / 255
+    return np.asarray(np.asarray(converted, np.float32) / np.float32(255), np.float32)
 
 
 def _by_shaper(pixels: Floats, curves: list[_Matrix], matrix: _Matrix) -> Floats:
@@ -353,7 +353,8 @@ def _curve_tag(tag: bytes) -> _Matrix | None:
     size = {0: 1, 1: 3, 2: 4, 3: 5, 4: 7}.get(kind)
     if size is None or len(tag) < 12 + 4 * size:
         return None
-    g, a, b, c, d, e, f = [*(np.frombuffer(tag, ">i4", size, 12) / 65536).tolist(), *[0.0] * (7 - size)]
+    parameters = [int(number) / 65536 for number in np.frombuffer(tag, ">i4", size, 12)]
+    g, a, b, c, d, e, f = parameters + [0.0] * (7 - size)
     if kind == 0:
         a, b, c, d, e, f = 1, 0, 0, 0, 0, 0
     elif kind in {1, 2}:

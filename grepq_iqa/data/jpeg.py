@@ -1,8 +1,8 @@
 """What is wrong with the bytes of a JPEG that decodes without complaint.
 
 libjpeg repairs damaged data as well as it can and says so in warnings, which Pillow drops: a photograph whose lower
-half is gray or shifted then looks like any other picture. Two kinds of check find such files (names and rules of markers
-by ISO/IEC 10918-1, annex B):
+half is gray or shifted then looks like any other picture. Two kinds of check find such files (the rules of markers are
+those of ISO/IEC 10918-1, annex B):
 
 - The **walk** over the markers needs NumPy only and takes a millisecond for some megabytes. In entropy-coded data a
   byte 0xFF is followed by 0x00 or begins a marker (B.1.1.5), restart markers come in order (B.2.1), and what follows a
@@ -35,8 +35,11 @@ _END = b"\xff\xd9"
 _MAX_COUNTED_PIXELS = 178_956_970  # larger pictures are refused by the caller; counting them could take gigabytes
 _MAX_COUNTED_SCANS = 200  # writers use ten or so; each scan of a few bytes costs a pass over the whole picture
 _MAX_COUNTED_SEGMENTS = 2_000  # of more restart intervals an evenly spaced part is looked at
-_TAIL = 32  # bytes before a segment's end in which the decoder must still have been at work
-_FILL = bytes(10)  # libjpeg reads up to eight bytes ahead of the code that it decodes
+_TAIL = 8  # bytes before a segment's end in which the decoder must still have been at work; cameras pad with some
+# libjpeg reads up to eight bytes ahead of the code that it decodes. Ones are the longest codes, so that a decoder which
+# lacks blocks does not get them out of these.
+_FILL = b"\xfe" * 10
+_MOST_FILL = 4096  # bytes 0xFF before markers, of one scan; writers that align put a few, if any
 _COUNTABLE_FRAMES = {0xC0, 0xC1, 0xC2}  # Huffman-coded; arithmetic decoding cannot be interrupted in libjpeg
 
 
@@ -87,7 +90,7 @@ def _without_end(data: bytes, walk: _Walk) -> JpegState:
         kept = kept[:-1]
         walk.segments[-1] = (walk.segments[-1][0], len(kept))
     outcome = _count(data, walk)
-    if outcome == _Count.SURPLUS and kept.endswith(bytes(_TAIL)):
+    if outcome == _Count.SURPLUS and kept.endswith(bytes(16)):
         # A download or a copy that broke off may have been given its full length beforehand, in zeros.
         kept = kept.rstrip(b"\0")
         kept += b"\0" if kept.endswith(b"\xff") else b""
@@ -110,6 +113,9 @@ class _Walk:
 
     Attributes:
         frame: the second byte of the frame's marker, SOF0 to SOF15.
+        width, height: of the frame; the height is 0 where it follows the first scan.
+        components: by identifier, the horizontal and vertical sampling factors.
+        restart_interval: MCUs between restart markers, 0 for none.
         segments: the entropy-coded pieces between markers, in order, as ``[start, stop)``.
         scans: how many scans they make up.
         size: bytes up to the end marker.
@@ -119,8 +125,10 @@ class _Walk:
     """
 
     frame: int = 0
-    pixels: int = 0
-    components: tuple[int, ...] = ()
+    width: int = 0
+    height: int = 0
+    components: dict[int, tuple[int, int]] = field(default_factory=dict)
+    restart_interval: int = 0
     segments: list[tuple[int, int]] = field(default_factory=list)
     scans: int = 0
     size: int = 0
@@ -131,6 +139,25 @@ class _Walk:
     def covers_frame(self) -> bool:
         """Whether the scans so far carry every coefficient of every component to its last bit."""
         return all(component in self.bits_left and not any(self.bits_left[component]) for component in self.components)
+
+    @property
+    def pixels(self) -> int:
+        """How many the frame has."""
+        return self.width * self.height
+
+    def intervals_of(self, header: bytes) -> int:
+        """Restart intervals of a scan with this header (A.2, E.1.4); 0 where they cannot be told."""
+        if not self.restart_interval or not self.pixels:
+            return 0
+        widest = max(horizontal for horizontal, _ in self.components.values())
+        tallest = max(vertical for _, vertical in self.components.values())
+        if header[0] == 1:  # not interleaved: an MCU is one block of the component
+            horizontal, vertical = self.components[header[1]]
+            across = _ceil(_ceil(self.width * horizontal, widest), 8)
+            down = _ceil(_ceil(self.height * vertical, tallest), 8)
+        else:
+            across, down = _ceil(self.width, 8 * widest), _ceil(self.height, 8 * tallest)
+        return _ceil(across * down, self.restart_interval)
 
     def note_scan(self, header: bytes) -> bool:
         """Take in a scan header (B.2.3); False where it is malformed."""
@@ -149,6 +176,10 @@ class _Walk:
             bits[first : last + 1] = [approximation & 15] * (last + 1 - first)
         self.scans += 1
         return True
+
+
+def _ceil(dividend: int, divisor: int) -> int:
+    return -(-dividend // divisor)
 
 
 def _walk(data: bytes) -> _Walk | None:
@@ -201,34 +232,42 @@ def _walk(data: bytes) -> _Walk | None:
             elif len(body) < 6 or len(body) != 6 + 3 * body[5]:
                 return None
             else:
-                walk.frame, walk.components = code, tuple(body[6::3])
-                walk.pixels = int.from_bytes(body[1:3], "big") * int.from_bytes(body[3:5], "big")
+                walk.frame = code
+                walk.height, walk.width = int.from_bytes(body[1:3], "big"), int.from_bytes(body[3:5], "big")
+                walk.components = {body[at]: (body[at + 1] >> 4, body[at + 1] & 15) for at in range(6, len(body), 3)}
+                if not walk.components or 0 in {factor for pair in walk.components.values() for factor in pair}:
+                    return None
+        elif code == 0xDD and len(body) >= 2:
+            walk.restart_interval = int.from_bytes(body[:2], "big")
         elif code == 0xDA:
             if not walk.frame:
                 return None
-            if not walk.note_scan(body):
+            intervals = 0
+            if walk.note_scan(body):
+                intervals = walk.intervals_of(body)
+            else:
                 walk.is_broken = True
             if markers is None:
                 markers = _markers(data, position)
+            before = len(walk.segments)
             position = _walk_scan(data, position, walk, markers)
+            if intervals and position < length:
+                start, stop = walk.segments[-1]
+                found = len(walk.segments) - before - (start == stop)  # a marker after the last interval does no harm
+                walk.is_broken = walk.is_broken or found != intervals
 
 
 def _walk_scan(data: bytes, position: int, walk: _Walk, markers: Iterator[tuple[int, int]]) -> int:
     """Note the entropy-coded segments from ``position`` on; the position of what ends them."""
-    start, expected = position, 0
+    start, expected, fill = position, 0, 0
     for place, code in markers:
         if place < start:  # inside a header between scans
             continue
         if code == 0xFF:
             # Fill bytes are allowed before a marker only: 0xFF 0xFF 0x00 is in no encoder's output.
-            end = place
-            while end < len(data) and data[end] == 0xFF:
-                end += 1
-            if end < len(data) and data[end] == 0:
-                walk.is_broken = True
-            if end - place < 4096:
-                continue
-            walk.is_broken = True
+            walk.is_broken = walk.is_broken or data[place + 2 : place + 3] == b"\0"
+            fill += 1
+            walk.is_broken = walk.is_broken or fill > _MOST_FILL
             continue
         end = place
         while end > start and data[end - 1] == 0xFF:
@@ -314,10 +353,10 @@ class _Feed:
             self.rest = self.rest[taken:]
 
     def seeks_marker(self) -> bool:
-        """Whether entropy-coded data are no longer wanted; gives zeros to find out, which are skipped if so."""
+        """Whether entropy-coded data are no longer wanted; gives bytes to find out, which are skipped if so."""
         self.give(_FILL)
         for _ in range(2):
-            self.give(b"\0")
+            self.give(_FILL[:1])
             if self.rest:
                 return False
         return True
@@ -347,20 +386,30 @@ def _count(data: bytes, walk: _Walk) -> int:
         for number, (start, stop) in enumerate(walk.segments):
             if number % step and number != last:
                 continue
-            # Writers that align their output put zeros before a marker; where those are codes, others precede them.
             end = start + len(data[start:stop].rstrip(b"\0"))
             tail = max(start, end - _TAIL)
             feed.give(data[position:tail])
             if feed.is_over:
                 return _Count.UNKNOWN if feed.has_failed else _Count.SURPLUS
             worked = feed.give_tail(data[tail:end])
-            feed.give(data[end:stop])
+            if stop - end < len(_FILL) + 2 + _TAIL:
+                worked = feed.give_tail(data[end:stop]) or worked
+            else:
+                # Writers that align their output put zeros before a marker, and zeros are codes of flat areas: the
+                # decoder had its fill either before them or at their end.
+                feed.give(data[end : end + len(_FILL)])
+                end += len(_FILL)
+                if feed.give_tail(data[end : end + 2]):
+                    feed.give(data[end + 2 : stop - _TAIL])
+                    worked = feed.give_tail(data[stop - _TAIL : stop])
+                else:
+                    feed.give(data[end + 2 : stop])
             position = stop
             if not feed.seeks_marker():
                 if number == last:
                     return _Count.SHORT_AT_END if outcome == _Count.EXACT else outcome
                 outcome = _Count.SHORT
-            elif not worked and end - start >= _TAIL:
+            elif not worked and stop - start > 2 * _TAIL:
                 outcome = _Count.SURPLUS
             if outcome != _Count.EXACT and walk.has_end:
                 return outcome
