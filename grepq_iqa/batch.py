@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Size, Tensor
+from torch import Size
 
-from grepq_iqa.data.images import load_image
+from grepq_iqa.data.images import DecodedImage, decode_image
 from grepq_iqa.errors import GrepqError, ImageError
 from grepq_iqa.feature_cache import FeatureCache
 from grepq_iqa.results import Score
@@ -140,7 +140,7 @@ def _score_all(model: GRepQ, paths: Iterable[str | os.PathLike[str]]) -> Iterato
                         path = os.fspath(next(source))
                     except StopIteration:
                         break
-                    waiting.append(_Waiting(path, pool.submit(load_image, path, max_side=model.max_side)))
+                    waiting.append(_Waiting(path, pool.submit(decode_image, path, max_side=model.max_side)))
                 if not waiting:
                     return
                 group = _next_group(waiting, model.batch_pixels)
@@ -157,12 +157,12 @@ def _score_all(model: GRepQ, paths: Iterable[str | os.PathLike[str]]) -> Iterato
 @dataclass(frozen=True)
 class _Waiting:
     path: str
-    decoded: Future[Tensor]
+    decoded: Future[DecodedImage]
 
     @property
     def size(self) -> Size | None:
         """The picture's shape once it is decoded, None where it could not be."""
-        return None if self.decoded.exception() else self.decoded.result().shape
+        return None if self.decoded.exception() else self.decoded.result().pixels.shape
 
 
 def _next_group(waiting: deque[_Waiting], most_pixels: int) -> list[_Waiting]:
@@ -182,7 +182,8 @@ def _next_group(waiting: deque[_Waiting], most_pixels: int) -> list[_Waiting]:
 
 def _results_of(model: GRepQ, group: list[_Waiting]) -> Iterator[Result]:
     try:
-        scored = model.score_tensors([one.decoded.result() for one in group])
+        decoded = [one.decoded.result() for one in group]
+        scored = model.score_tensors([image.pixels for image in decoded])
     except (GrepqError, MemoryError, RuntimeError) as error:
         if len(group) > 1:  # whichever it was, it costs the others nothing
             for one in group:
@@ -190,8 +191,8 @@ def _results_of(model: GRepQ, group: list[_Waiting]) -> Iterator[Result]:
             return
         yield Result(group[0].path, error=_reason(error))
         return
-    for one, (score, vector) in zip(group, scored, strict=True):
-        yield Result(one.path, score, vector)
+    for one, image, (score, vector) in zip(group, decoded, scored, strict=True):
+        yield Result(one.path, score.with_warnings(image.warnings), vector)
 
 
 def _reason(error: GrepqError | MemoryError | RuntimeError) -> str:

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from grepq_iqa import zero_shot
 from grepq_iqa.data.checks import image_warnings
-from grepq_iqa.data.images import ImageSource, load_image, split_batch
+from grepq_iqa.data.images import DecodedImage, ImageSource, decode_image, split_batch
 from grepq_iqa.data.patches import iter_patches, reflect_up_to
 from grepq_iqa.devices import autocast, choose_device, choose_dtype, one_blas_thread
 from grepq_iqa.encoders.inference import prepare_for_inference
@@ -293,18 +293,19 @@ class GRepQ:
     def _score_sources(self, sources: Sequence[Any]) -> tuple[list[Score], NDArray[np.float32]]:
         scores: list[Score] = []
         features = np.empty((len(sources), self.feature_dim), dtype=np.float32)
-        pending: list[Tensor] = []
+        pending: list[DecodedImage] = []
 
         def flush() -> None:
-            for score, vector in self.score_tensors(pending):
+            found = self.score_tensors([image.pixels for image in pending])
+            for image, (score, vector) in zip(pending, found, strict=True):
                 features[len(scores)] = vector
-                scores.append(score)
+                scores.append(score.with_warnings(image.warnings))
             pending.clear()
 
         for source in sources:
-            image = load_image(source, max_side=self.max_side)
-            full = (len(pending) + 1) * image[0].numel() > self.batch_pixels
-            if pending and (full or pending[0].shape != image.shape):
+            image = decode_image(source, max_side=self.max_side)
+            full = (len(pending) + 1) * image.pixels[0].numel() > self.batch_pixels
+            if pending and (full or pending[0].pixels.shape != image.pixels.shape):
                 flush()
             pending.append(image)
         if pending:

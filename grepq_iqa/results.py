@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,6 +33,10 @@ class Score:
     def value(self) -> float:
         """Q, as `score`: the name of earlier versions."""
         return self.score
+
+    def with_warnings(self, warnings: tuple[str, ...]) -> Score:
+        """The same with further warnings in front."""
+        return replace(self, warnings=(*warnings, *self.warnings)) if warnings else self
 
     def __float__(self) -> float:
         return self.score

@@ -11,6 +11,7 @@ from enum import Enum
 from pathlib import Path
 from typing import IO, Any
 
+from grepq_iqa.data.formats import EXTENSIONS, OTHER_PICTURES
 from grepq_iqa.errors import UsageError
 from grepq_iqa.text import printable
 
@@ -45,10 +46,8 @@ def choose_format(format: Format | None, output: Path | None) -> Format:
     """
     if output is None:
         return format or (Format.table if sys.stdout.isatty() else Format.csv)
-    from grepq_iqa.data.images import EXTENSIONS
-
     suffix = output.suffix.lower()
-    if suffix in EXTENSIONS:
+    if suffix in EXTENSIONS or suffix in OTHER_PICTURES:
         raise UsageError(f"{output} has the name of an image, and rows were to be written to it; name a .csv file")
     known = SUFFIXES.get(suffix)
     if format is None and known is None:

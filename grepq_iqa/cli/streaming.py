@@ -14,6 +14,7 @@ from grepq_iqa.cli.destinations import require_writable
 from grepq_iqa.cli.output import Format, choose_format
 from grepq_iqa.cli.progress import track
 from grepq_iqa.cli.row_file import RowFile
+from grepq_iqa.data.formats import OTHER_PICTURES
 from grepq_iqa.errors import UsageError
 
 if TYPE_CHECKING:
@@ -104,13 +105,7 @@ def run_settings(model: GRepQ, **more: Any) -> dict[str, Any]:
 
 def say_skipped(skipped: Counter[str]) -> None:
     """Count aloud the files in searched folders that look like pictures and were left out."""
-    from grepq_iqa.data.images import EXTENSIONS
-
     for ending, count in sorted(skipped.items()):
-        if ending in OTHER_PICTURES and ending not in EXTENSIONS:
+        if ending in OTHER_PICTURES:
             files = "file" if count == 1 else "files"
             typer.echo(f"grepq: {count} {ending} {files} skipped: {OTHER_PICTURES[ending]}", err=True)
-
-
-OTHER_PICTURES: dict[str, str] = {}
-"""Endings of pictures that are not read here, and what to do about them."""

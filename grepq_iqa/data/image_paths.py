@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import BinaryIO, TextIO
 
 from grepq_iqa.data import tables
-from grepq_iqa.data.images import EXTENSIONS
+from grepq_iqa.data.formats import EXTENSIONS
 from grepq_iqa.data.labels import read_paths
 from grepq_iqa.errors import UsageError
 
