@@ -176,14 +176,22 @@ class GRepQ:
         mos: ArrayLike = (),
         *,
         features: ArrayLike | None = None,
+        groups: ArrayLike | Sequence[object] | None = None,
+        weights: ArrayLike | None = None,
         **options: Any,
     ) -> GRepQ:
         """Learn your own scale from labeled images.
+
+        Copies of a picture, saved again or cropped a little or not, count as one image: they are found by their
+        features (`grepq_iqa.calibration.groups`), so that intervals do not rest on what the model remembers.
 
         Args:
             images: as for :meth:`score`; None where ``features`` are given.
             mos: n mean opinion scores on any scale; predictions keep their direction.
             features: ``(n, d)`` from :meth:`features`, in place of the images.
+            groups: ``(n,)``, equal for images that are not independent, such as frames of a burst; None or "" for one
+                that stands for itself. Joined with the copies that are found.
+            weights: ``(n,)``, how much each label counts, positive; None: all the same.
             options: passed to :class:`~grepq_iqa.calibration.regressor.MOSRegressor`, such as ``alphas``.
 
         Returns:
@@ -191,9 +199,11 @@ class GRepQ:
 
         Raises:
             ImageError: an image cannot be used.
-            LabelsError: too few, constant, non-finite or mismatched labels; said before any image is read.
+            LabelsError: too few, constant, non-finite or mismatched labels, said before any image is read; labels of
+                fewer than 3 different images.
             UsageError: neither or both of images and features.
         """
+        from grepq_iqa.calibration.groups import find_groups
         from grepq_iqa.calibration.regressor import MOSRegressor, checked_mos
 
         _require_one(images, features)
@@ -207,7 +217,10 @@ class GRepQ:
         rows = self.features(sources) if features is None else features
         regressor = MOSRegressor(**{"feature_mean": self.feature_mean, "feature_scale": self.feature_scale} | options)
         try:
-            self.regressor_ = regressor.fit(rows, labels)
+            found = find_groups(
+                rows, names=groups, feature_mean=regressor.feature_mean, feature_scale=regressor.feature_scale
+            )
+            self.regressor_ = regressor.fit(rows, labels, found.units, weights)
         except LabelsError:
             raise
         except ValueError as error:

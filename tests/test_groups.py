@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import io
-import json
-from pathlib import Path
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from PIL import Image
 from safetensors.numpy import load, save
 from sklearn.linear_model import Ridge
 
-from grepq_iqa.calibration.groups import NEAR_EQUAL, find_groups
+from grepq_iqa.calibration.groups import find_groups
 from grepq_iqa.calibration.regressor import MOSRegressor
 from grepq_iqa.calibration.units import summed, unit_numbers
 from grepq_iqa.calibration.validation import cross_validate, learning_curve
