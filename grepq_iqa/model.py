@@ -182,8 +182,9 @@ class GRepQ:
     ) -> GRepQ:
         """Learn your own scale from labeled images.
 
-        Copies of a picture, saved again or cropped a little or not, count as one image: they are found by their
-        features (`grepq_iqa.calibration.groups`), so that intervals do not rest on what the model remembers.
+        Copies of a picture, saved again, resized or cropped a little, count as one image: they are found by their
+        features and, where images are given, by their pixels (`grepq_iqa.calibration.groups`), so that intervals do not
+        rest on what the model remembers.
 
         Args:
             images: as for :meth:`score`; None where ``features`` are given.
@@ -205,6 +206,7 @@ class GRepQ:
         """
         from grepq_iqa.calibration.groups import find_groups
         from grepq_iqa.calibration.regressor import MOSRegressor, checked_mos
+        from grepq_iqa.data.thumbnails import gray_thumbnail
 
         _require_one(images, features)
         sources = [] if images is None else split_batch(images)[0]
@@ -218,7 +220,12 @@ class GRepQ:
         regressor = MOSRegressor(**{"feature_mean": self.feature_mean, "feature_scale": self.feature_scale} | options)
         try:
             found = find_groups(
-                rows, names=groups, feature_mean=regressor.feature_mean, feature_scale=regressor.feature_scale
+                rows,
+                names=groups,
+                # A stream has been read by now.
+                thumbnails=[None if hasattr(one, "read") else gray_thumbnail(one) for one in sources] or None,
+                feature_mean=regressor.feature_mean,
+                feature_scale=regressor.feature_scale,
             )
             self.regressor_ = regressor.fit(rows, labels, found.units, weights)
         except LabelsError:

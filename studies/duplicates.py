@@ -19,6 +19,7 @@ from grepq_iqa import GRepQ
 from grepq_iqa.calibration.groups import find_groups
 from grepq_iqa.calibration.regressor import MOSRegressor
 from grepq_iqa.calibration.validation import cross_validate
+from grepq_iqa.data.thumbnails import gray_thumbnail
 
 SIDE, CROPS, NEW = 256, 30, 100
 
@@ -47,10 +48,16 @@ def main() -> None:
         f"{'copies':30} {'groups':6} {'units':>5} {'SRCC':>6} {'holds 0':>7} {'alpha':>7} {'width':>6} {'hold new':>8}"
     )
     for kind, change in kinds.items():
-        X = features[:CROPS]
+        X, pictures = features[:CROPS], crops[:CROPS]
         if change is not None:
-            X = np.concatenate([X, model.features([change(image, rng) for image in crops[:CROPS]])])
-        found = find_groups(X, feature_mean=model.feature_mean, feature_scale=model.feature_scale)
+            copies = [change(image, rng) for image in pictures]
+            X, pictures = np.concatenate([X, model.features(copies)]), pictures + copies
+        found = find_groups(
+            X,
+            thumbnails=[gray_thumbnail(picture) for picture in pictures],
+            feature_mean=model.feature_mean,
+            feature_scale=model.feature_scale,
+        )
         for name, units in (("no", None), ("yes", found.units)):
             rows = []
             for seed in range(args.seeds):

@@ -1,9 +1,9 @@
-"""When are two pictures copies of one another? The measurement behind `grepq_iqa.calibration.groups.NEAR_EQUAL`.
+"""When are two pictures copies of one another? The measurement behind the thresholds of `grepq_iqa.calibration.groups`.
 
 Copies of photographs as people's folders hold them (saved again, made smaller, cropped a little at a random place) are
-compared with their originals, and different photographs with one another, by the distances that
-`grepq_iqa.calibration.groups` could use. Printed: for every kind of copy the share found at each threshold, beside the
-number of pairs of different photographs that would be taken for copies, and the area under the ROC curve.
+compared with their originals, and different photographs with one another. Printed, for features and for thumbnails:
+for every kind of copy the share found at each threshold, beside the number of pairs of different photographs that
+would be taken for copies, and the area under the ROC curve.
 
     python studies/near_duplicates.py photos/ --count 250 --features copies.npz
 
@@ -22,7 +22,9 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from grepq_iqa import GRepQ
+from grepq_iqa.calibration.groups import _FLAT, NEAR_EQUAL, NEAR_EQUAL_THUMBNAILS
 from grepq_iqa.calibration.regressor import feature_statistics, standardize
+from grepq_iqa.data.thumbnails import gray_thumbnail
 
 Change = Callable[[Image.Image, np.random.Generator], Image.Image]
 
@@ -78,12 +80,15 @@ def main() -> None:
     if not args.features.exists():
         extract(model, args.folder, args.count, args.features, args.originals)
     with np.load(args.features) as stored:
-        names, originals, chosen, copies = (stored[key] for key in ("names", "originals", "chosen", "copies"))
-    mean, scale = feature_statistics(originals.astype(np.float64), model.feature_mean, model.feature_scale)
-    Z = standardize(originals.astype(np.float64), mean, scale)
-    for label, distances in MEASURES.items():
-        print(f"\n{label}")
-        table(distances, names, Z, chosen, [standardize(rows.astype(np.float64), mean, scale) for rows in copies])
+        names, chosen = stored["names"], stored["chosen"]
+        features, thumbnails = ([stored[f"{kind}_{key}"] for key in ("originals", "copies")] for kind in "ft")
+    mean, scale = feature_statistics(features[0].astype(np.float64), model.feature_mean, model.feature_scale)
+    Z, *copies = (standardize(rows.astype(np.float64), mean, scale) for rows in (features[0], *features[1]))
+    print("features")
+    table(names, Z, chosen, copies, NEAR_EQUAL)
+    print("\nthumbnails")
+    Z, *copies = (normalized(rows) for rows in (thumbnails[0], *thumbnails[1]))
+    table(names, Z, chosen, copies, NEAR_EQUAL_THUMBNAILS)
 
 
 def extract(model: GRepQ, folder: Path, count: int, target: Path, known: Path | None) -> None:
@@ -94,54 +99,56 @@ def extract(model: GRepQ, folder: Path, count: int, target: Path, known: Path | 
         names = np.array(sorted(path.name for path in folder.iterdir()))
         originals = np.concatenate([model.features([folder / name]) for name in names])
     chosen = np.sort(np.random.default_rng(0).choice(len(names), count, replace=False))
-    copies = np.empty((len(COPIES), count, originals.shape[1]), dtype=np.float32)
+    copies, thumbnails = [], []
     for i, row in enumerate(chosen):
         image = ImageOps.exif_transpose(Image.open(folder / names[row])).convert("RGB")
-        for k, change in enumerate(COPIES.values()):
-            copies[k, i] = model.features([change(image, np.random.default_rng([i, k]))])[0]
-    np.savez(target, names=names, originals=originals, chosen=chosen, copies=copies)
-
-
-def rms(A: np.ndarray, B: np.ndarray) -> np.ndarray:
-    """Root mean squared difference of every row of one and every row of the other."""
-    squares = (A**2).sum(1)[:, None] + (B**2).sum(1) - 2 * A @ B.T
-    return np.sqrt(squares.clip(min=0) / A.shape[1])
-
-
-def angle(A: np.ndarray, B: np.ndarray) -> np.ndarray:
-    """One less the cosine."""
-    return 1 - (A / np.linalg.norm(A, axis=1, keepdims=True)) @ (B / np.linalg.norm(B, axis=1, keepdims=True)).T
-
-
-MEASURES = {"root mean squared difference": rms, "1 - cosine": angle}
-
-
-def table(measure, names: np.ndarray, Z: np.ndarray, chosen: np.ndarray, copies: list[np.ndarray]) -> None:
-    different = measure(Z, Z)[np.triu_indices(len(Z), 1)]
-    pairs = np.column_stack(np.triu_indices(len(Z), 1))
-    order = np.argsort(different)
-    print("nearest of different photographs:")
-    for at in order[:12]:
-        print(f"  {different[at]:.3f}  {names[pairs[at][0]]}  {names[pairs[at][1]]}")
-    print(
-        "quantiles of different pairs 1e-5, 1e-4, .001, .01, .5:", np.quantile(different, [1e-5, 1e-4, 1e-3, 0.01, 0.5])
+        changed = [change(image, np.random.default_rng([i, k])) for k, change in enumerate(COPIES.values())]
+        copies.append(np.concatenate([model.features([one]) for one in changed]))
+        thumbnails.append([gray_thumbnail(one) for one in changed])
+    np.savez(
+        target,
+        names=names,
+        chosen=chosen,
+        f_originals=originals,
+        f_copies=np.swapaxes(copies, 0, 1),
+        t_originals=[gray_thumbnail(folder / name) for name in names],
+        t_copies=np.swapaxes(thumbnails, 0, 1),
     )
-    same = {kind: np.diag(measure(Z[chosen], rows)) for kind, rows in zip(COPIES, copies, strict=True)}
-    ordered = np.sort(different)
+
+
+def normalized(thumbnails: np.ndarray) -> np.ndarray:
+    """Mean 0 and spread 1 in each; NaN where a thumbnail is flat, which is near to nothing."""
+    rows = thumbnails.astype(np.float64)
+    spread = rows.std(axis=1, keepdims=True)
+    return (rows - rows.mean(axis=1, keepdims=True)) / np.where(spread < _FLAT, np.nan, spread)
+
+
+def distances(A: np.ndarray, B: np.ndarray) -> np.ndarray:
+    """Root mean squared difference of every row of one and every row of the other; far where one is NaN."""
+    squares = (A**2).sum(1)[:, None] + (B**2).sum(1) - 2 * A @ B.T
+    return np.nan_to_num(np.sqrt(squares.clip(min=0) / A.shape[1]), nan=9.0)
+
+
+def table(names: np.ndarray, Z: np.ndarray, chosen: np.ndarray, copies: list[np.ndarray], threshold: float) -> None:
+    pairs = np.column_stack(np.triu_indices(len(Z), 1))
+    different = distances(Z, Z)[pairs[:, 0], pairs[:, 1]]
+    same = {kind: np.diag(distances(Z[chosen], rows)) for kind, rows in zip(COPIES, copies, strict=True)}
+    print("nearest of different photographs, and the first beyond the threshold:")
+    order = np.argsort(different)
+    for at in order[: (different <= threshold).sum() + 5]:
+        print(f"  {different[at]:.3f}  {names[pairs[at][0]]}  {names[pairs[at][1]]}")
+    ordered = different[order]
     for kind, values in same.items():
         area = 1 - np.searchsorted(ordered, values).mean() / len(ordered)
         print(
             f"  {kind:20} median {np.median(values):.3f}, 95 % below {np.quantile(values, 0.95):.3f}; area {area:.6f}"
         )
-    everything = np.concatenate(list(same.values()))
-    print(
-        f"\n{'threshold':>9} {'alarms':>7} {'in pairs':>9} {'precision':>9} " + " ".join(f"{k[-9:]:>9}" for k in same)
-    )
-    for threshold in np.quantile(everything, [0.1, 0.3, 0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95, 0.99]):
-        alarms = int(np.searchsorted(ordered, threshold, side="right"))
-        found = (everything <= threshold).sum()
-        shares = " ".join(f"{(values <= threshold).mean():9.3f}" for values in same.values())
-        print(f"{threshold:9.3f} {alarms:7d} {len(ordered):9d} {found / (found + alarms):9.4f} {shares}")
+    print(f"{'threshold':>9} {'alarms':>7} {'precision':>9} " + " ".join(f"{kind[-9:]:>9}" for kind in same))
+    for limit in sorted({*np.round(threshold * np.array([0.25, 0.5, 0.75, 0.9, 1, 1.1, 1.25, 1.5, 2]), 3)}):
+        alarms = int(np.searchsorted(ordered, limit, side="right"))
+        found = sum(int((values <= limit).sum()) for values in same.values())
+        shares = " ".join(f"{(values <= limit).mean():9.3f}" for values in same.values())
+        print(f"{limit:9.3f} {alarms:7d} {found / max(1, found + alarms):9.4f} {shares}")
 
 
 if __name__ == "__main__":

@@ -2,9 +2,11 @@
 
 A copy of a picture in the other half of a split tells the model the answer: cross-validation then reports what it
 remembers, the penalty falls to nothing, and intervals shrink around it. Rows that share bytes, features, nearly all
-features, or a name given by the user therefore form one group, which is held out, left out and drawn as a whole.
+features, nearly all of a thumbnail, or a name given by the user therefore form one group, which is held out, left out
+and drawn as a whole. Features tell copies of much detail, thumbnails those of another size, whose features differ as
+much as those of different photographs do.
 
-`NEAR_EQUAL` was measured by ``studies/near_duplicates.py``; EXPERIMENTS.md, "Near-duplicates", has the figures.
+Both thresholds were measured by ``studies/near_duplicates.py``; EXPERIMENTS.md, "Near-duplicates", has the figures.
 
 Example:
     >>> found = find_groups(np.repeat(np.eye(3), 2, axis=0))
@@ -14,8 +16,9 @@ Example:
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -28,6 +31,10 @@ from grepq_iqa.errors import LabelsError, UsageError
 
 # Root mean squared difference of standardized features up to which two pictures count as one.
 NEAR_EQUAL = 0.3
+# Likewise of standardized gray thumbnails, 16 x 16: a correlation of .98.
+NEAR_EQUAL_THUMBNAILS = 0.2
+# Standard deviation below which a thumbnail is flat, and says nothing: 6 of 255.
+_FLAT = 6 / 255
 # Distances held at once: 64 MiB of float64.
 _BLOCK = 1 << 23
 
@@ -38,7 +45,8 @@ class Group:
 
     Attributes:
         rows: which, rising; two or more.
-        reasons: why, of "same bytes", "equal features", "nearly equal features" and "named".
+        reasons: why, of "same bytes", "equal features", "nearly equal features", "nearly equal
+            pictures" and "named".
     """
 
     rows: tuple[int, ...]
@@ -73,6 +81,7 @@ def find_groups(
     hashes: Sequence[str | None] | None = None,
     names: ArrayLike | Sequence[object] | None = None,
     *,
+    thumbnails: Sequence[Array | NDArray[np.float32] | None] | None = None,
     feature_mean: ArrayLike | None = None,
     feature_scale: ArrayLike | None = None,
     threshold: float = NEAR_EQUAL,
@@ -83,6 +92,7 @@ def find_groups(
         features: ``(n, d)``.
         hashes: ``(n,)`` digests of the files' bytes; None, for one or all, where they are not known.
         names: ``(n,)`` groups that the user names; None or "" puts a row into none.
+        thumbnails: ``(n,)`` of `grepq_iqa.data.thumbnails.gray_thumbnail`; None, for one or all, where there is none.
         feature_mean: ``(d,)``, over unlabeled in-the-wild images. Without these statistics nearly equal features are
             not looked for: those of a few labeled rows have no scale on which the threshold was measured.
         feature_scale: ``(d,)``, likewise.
@@ -101,12 +111,13 @@ def find_groups(
         "same bytes": _equal(_one_each(hashes, len(X), "hash")),
         "equal features": _equal(rows),
         "nearly equal features": np.empty((0, 2), dtype=np.intp),
+        "nearly equal pictures": _similar(thumbnails, len(X)),
         "named": _equal(_one_each(names, len(X), "group")),
     }
     if feature_mean is not None and feature_scale is not None and len(X):
         mean, scale = feature_statistics(np.empty((0, X.shape[1])), feature_mean, feature_scale)
-        pairs = list(near_pairs(standardize(X.astype(np.float64), mean, scale), threshold))
-        links["nearly equal features"] = np.array(pairs, dtype=np.intp).reshape(-1, 2)
+        Z = standardize(X.astype(np.float64), mean, scale)
+        links["nearly equal features"] = _as_array(near_pairs(Z, threshold))
     return _joined(len(X), links)
 
 
@@ -123,7 +134,7 @@ def near_pairs(Z: Array, threshold: float) -> Iterator[tuple[int, int]]:
                 yield start + int(i), start + int(j)
 
 
-def _one_each(values: ArrayLike | Sequence[object] | None, rows: int, label: str) -> list[object]:
+def _one_each(values: ArrayLike | Sequence[object] | None, rows: int, label: str) -> list[Any]:
     if values is None:
         return [None] * rows
     listed = np.asarray(values, dtype=object).ravel().tolist() if isinstance(values, np.ndarray) else list(values)  # type: ignore[arg-type]
@@ -141,7 +152,25 @@ def _equal(values: Sequence[object]) -> NDArray[np.intp]:
             at = first.setdefault(value, i)
             if at != i:
                 pairs.append((at, i))
-    return np.array(pairs, dtype=np.intp).reshape(-1, 2)
+    return _as_array(pairs)
+
+
+def _similar(thumbnails: Sequence[Array | NDArray[np.float32] | None] | None, rows: int) -> NDArray[np.intp]:
+    """Pairs of pictures whose thumbnails are nearly equal, brightness and contrast aside."""
+    known = [
+        (i, np.asarray(picture, dtype=np.float64))
+        for i, picture in enumerate(_one_each(thumbnails, rows, "thumbnail"))
+        if picture is not None
+    ]
+    at = np.array([i for i, picture in known if picture.std() >= _FLAT], dtype=np.intp)
+    if not len(at):
+        return _as_array([])
+    Z = np.array([(picture - picture.mean()) / picture.std() for _, picture in known if picture.std() >= _FLAT])
+    return at[_as_array(near_pairs(Z, NEAR_EQUAL_THUMBNAILS))]
+
+
+def _as_array(pairs: Iterable[tuple[int, int]]) -> NDArray[np.intp]:
+    return np.array(list(pairs), dtype=np.intp).reshape(-1, 2)
 
 
 def _joined(rows: int, links: dict[str, NDArray[np.intp]]) -> Groups:

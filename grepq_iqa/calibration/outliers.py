@@ -1,11 +1,11 @@
 """Labels that do not look like the others: probably slips of the pen, worth a second look.
 
 The generalized extreme studentized deviate test (Rosner, "Percentage points for a generalized ESD many-outlier
-procedure", Technometrics 25(2), 1983) on the leave-one-out residuals: each label is compared with the prediction of the
+procedure", Technometrics 25(2), 1983) on the leave-one-out residuals: each label is compared with the prediction of a
 model that has not seen it, in units of the spread of all the other residuals, so that a label does not excuse itself
-and several wrong ones do not hide one another. Among labels without a mistake, any is named in some 5 % of fits on 20 to
-200 photographs of BIQ2021: residuals have heavier tails than the normal distribution that the test supposes, of which
-its own chance of 1 % speaks. A decimal point left out was always found.
+and several wrong ones do not hide one another. Among labels without a mistake, any is named in some 5 % of fits on 20
+to 200 photographs of BIQ2021: residuals have heavier tails than the normal distribution that the test supposes, of
+which its own chance of 1 % speaks. A decimal point left out was always found.
 """
 
 from __future__ import annotations

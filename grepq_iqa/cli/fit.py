@@ -142,6 +142,7 @@ def fit(
     from grepq_iqa.calibration.groups import find_groups
     from grepq_iqa.calibration.regressor import checked_mos
     from grepq_iqa.calibration.report import report_fit
+    from grepq_iqa.data.thumbnails import gray_thumbnail
     from grepq_iqa.model import GRepQ
 
     checked_mos(labels.mos, len(labels))  # before minutes of features
@@ -152,6 +153,7 @@ def fit(
         features,
         [sha256_of(path) for path in labels.paths],
         labels.groups,
+        thumbnails=[gray_thumbnail(path) for path in labels.paths],
         feature_mean=grepq.feature_mean,
         feature_scale=grepq.feature_scale,
     )
