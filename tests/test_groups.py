@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import io
+import json
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from PIL import Image
 from safetensors.numpy import load, save
 from sklearn.linear_model import Ridge
 
@@ -229,3 +234,124 @@ def test_no_copy_is_chosen_while_there_is_anything_else(method):
     assert len(set(rest.tolist())) == 24
     chosen = select(pool, None, 9, method=method, labeled=[0, 1, 2], **statistics)
     assert not set((chosen % 12).tolist()) & {0, 1, 2}
+
+
+def test_thumbnails_tell_copies_of_another_size_and_flat_ones_nothing():
+    rng = np.random.default_rng(0)
+    pictures = [rng.uniform(size=256) for _ in range(3)]
+    flat = [0.5 + 0.001 * rng.normal(size=256) for _ in range(2)]
+    thumbnails = [*pictures, pictures[1] * 0.8 + 0.05 + 0.005 * rng.normal(size=256), *flat, None]
+    found = find_groups(np.eye(7), thumbnails=thumbnails)
+    assert [(group.rows, group.reasons) for group in found.found] == [((1, 3), ("nearly equal pictures",))]
+
+
+# What follows is the case that groups are there for: random labels, copies, and a fit that must not believe them.
+
+COPY = {
+    "the same bytes": lambda image: image,
+    "saved again": lambda image: saved_again(image, 88),
+    "half the size": lambda image: image.resize((image.width // 2, image.height // 2), Image.Resampling.LANCZOS),
+}
+
+
+def saved_again(image: Image.Image, quality: int) -> Image.Image:
+    buffer = io.BytesIO()
+    image.save(buffer, "JPEG", quality=quality)
+    return Image.open(buffer).convert("RGB")
+
+
+def crops(photos: list[Path], count: int, seed: int = 0) -> list[Image.Image]:
+    """Crops at random places, none of them flat."""
+    rng, found = np.random.default_rng(seed), []
+    while len(found) < count:
+        with Image.open(photos[int(rng.integers(len(photos)))]) as photo:
+            x, y = (int(rng.integers(side - 128)) for side in photo.size)
+            crop = photo.convert("RGB").crop((x, y, x + 128, y + 128))
+        if np.asarray(crop.convert("L")).std() > 12:
+            found.append(crop)
+    return found
+
+
+@pytest.fixture(scope="module")
+def labelled_at_random(compact, photos):
+    """Features of 30 crops, of their copies by kind, and of 60 new crops; thumbnails of the first two."""
+    from grepq_iqa.data.thumbnails import gray_thumbnail
+
+    images = crops(photos, 90)
+    given = images[:30]
+    copies = {kind: [change(image) for image in given] for kind, change in COPY.items()}
+    features = {kind: compact.features(some) for kind, some in copies.items()}
+    thumbnails = {kind: [gray_thumbnail(image) for image in given + some] for kind, some in copies.items()}
+    return compact.features(given), features, thumbnails, compact.features(images[30:])
+
+
+@pytest.mark.parametrize("kind", COPY)
+def test_random_labels_on_copies_are_not_believed(compact, labelled_at_random, kind):
+    """Without groups the same rows report an SRCC far above 0 and intervals that hold too little."""
+    first, copies, thumbnails, new = labelled_at_random
+    X = np.concatenate([first, copies[kind]])
+    statistics = {"feature_mean": compact.feature_mean, "feature_scale": compact.feature_scale}
+    groups = find_groups(X, thumbnails=thumbnails[kind], **statistics)
+    assert (groups.units[:30] == groups.units[30:]).all()
+    assert groups.unit_count >= 27  # crops of four photographs overlap now and then
+    held, blind_held, alphas, warned = [], [], [], 0
+    for seed in range(6):
+        labels = np.random.default_rng(seed).uniform(1, 5, size=90)
+        y = np.resize(labels[:30], 60)
+        regressor = MOSRegressor(**statistics).fit(X, y, groups.units)
+        srcc = cross_validate(regressor, X, y, repeats=2, groups=groups.units).srcc
+        warned += srcc.low <= 0
+        low, high = regressor.predict_interval(new, 0.9)
+        held.append(np.mean((low <= labels[30:]) & (labels[30:] <= high)))
+
+        blind = MOSRegressor(**statistics).fit(X, y)
+        low, high = blind.predict_interval(new, 0.9)
+        blind_held.append(np.mean((low <= labels[30:]) & (labels[30:] <= high)))
+        assert cross_validate(blind, X, y, repeats=2).srcc.low > 0
+        alphas.append((regressor.alpha_, blind.alpha_))
+    assert warned >= 4  # of six that are told apart from 0 by chance in one of twenty cases
+    assert np.median(alphas, axis=0)[0] > 10 * np.median(alphas, axis=0)[1]
+    assert np.mean(held) == pytest.approx(0.9, abs=0.06)
+    assert np.mean(blind_held) < 0.65
+
+
+def test_the_program_says_which_images_are_copies_and_warns(grepq, photos, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    labels = np.random.default_rng(0).uniform(1, 5, size=30)
+    rows = []
+    for i, crop in enumerate(crops(photos, 30)):
+        crop.save(tmp_path / f"{i:02d}.png")
+        (tmp_path / f"{i:02d} (1).png").write_bytes((tmp_path / f"{i:02d}.png").read_bytes())
+        rows += [f"{i:02d}.png,{labels[i]:.3f}", f"{i:02d} (1).png,{labels[i]:.3f}"]
+    table = tmp_path / "labels.csv"
+    table.write_text("path,mos\n" + "\n".join(rows) + "\n")
+    status, out, err = grepq("fit", "--csv", table, "-o", tmp_path / "m", "--json")
+    assert status == 0, err
+    report = json.loads(out)
+    assert report["labels"] == 60 and report["independent_images"] <= 30
+    first = report["groups"][0]
+    assert "same bytes" in first["reasons"]
+    assert {Path(image["path"]).name for image in first["images"]} >= {"00.png", "00 (1).png"}
+    srcc = report["validation"]["srcc"]
+    assert srcc["low"] <= 0 <= srcc["high"] and abs(srcc["value"]) < 0.4
+    assert any("chance" in warning for warning in report["warnings"]) and "warning: held out" in err
+
+    status, out, _ = grepq("fit", "--csv", table, "-o", tmp_path / "m")
+    assert status == 0 and "groups of images that are not independent" in out and "same bytes" in out
+    assert "images   SRCC" in out
+
+
+def test_a_named_group_is_held_out_together(grepq, photos, tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    rows = []
+    for i, crop in enumerate(crops(photos, 14)):
+        crop.save(tmp_path / f"{i:02d}.png")
+        rows.append(f"{i:02d}.png,{i % 5},{'' if i < 6 else 'burst ' + str(i % 4)}")
+    table = tmp_path / "labels.csv"
+    table.write_text("path,mos,shot\n" + "\n".join(rows) + "\n")
+    status, out, err = grepq("fit", "--csv", table, "-o", tmp_path / "m", "--group", "shot", "--json")
+    assert status == 0, err
+    report = json.loads(out)
+    assert report["independent_images"] == 10 and {r for g in report["groups"] for r in g["reasons"]} == {"named"}
+    status, _, err = grepq("fit", "--csv", table, "-o", tmp_path / "m", "--group", "nothing")
+    assert status == 2 and "no column 'nothing'" in err

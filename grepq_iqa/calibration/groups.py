@@ -33,6 +33,8 @@ from grepq_iqa.errors import LabelsError, UsageError
 NEAR_EQUAL = 0.3
 # Likewise of standardized gray thumbnails, 16 x 16: a correlation of .98.
 NEAR_EQUAL_THUMBNAILS = 0.2
+# Of features and of thumbnails where both are near: small pictures that were cropped a little.
+BOTH_NEAR = (0.42, 0.63)
 # Standard deviation below which a thumbnail is flat, and says nothing: 6 of 255.
 _FLAT = 6 / 255
 # Distances held at once: 64 MiB of float64.
@@ -97,7 +99,8 @@ def find_groups(
             not looked for: those of a few labeled rows have no scale on which the threshold was measured.
         feature_scale: ``(d,)``, likewise.
         threshold: root mean squared difference of standardized features, limited to 3 either way, up to which two rows
-            are copies; negative for none but equal ones.
+            are copies; negative for none but equal ones. With thumbnails that are alike, pairs somewhat farther apart
+            are copies, too.
 
     Raises:
         LabelsError: hashes or names are not one for each row.
@@ -107,22 +110,29 @@ def find_groups(
     if X.ndim != 2:
         raise UsageError(f"features must be of shape (images, d), got shape {X.shape}")
     rows = [row.tobytes() for row in np.ascontiguousarray(X)]
+    pictures = _normalized(_one_each(thumbnails, len(X), "thumbnail"))
     links = {
         "same bytes": _equal(_one_each(hashes, len(X), "hash")),
         "equal features": _equal(rows),
         "nearly equal features": np.empty((0, 2), dtype=np.intp),
-        "nearly equal pictures": _similar(thumbnails, len(X)),
+        "nearly equal pictures": _as_array(near_pairs(pictures, NEAR_EQUAL_THUMBNAILS)),
         "named": _equal(_one_each(names, len(X), "group")),
     }
     if feature_mean is not None and feature_scale is not None and len(X):
         mean, scale = feature_statistics(np.empty((0, X.shape[1])), feature_mean, feature_scale)
         Z = standardize(X.astype(np.float64), mean, scale)
         links["nearly equal features"] = _as_array(near_pairs(Z, threshold))
+        candidates = _as_array(near_pairs(Z, BOTH_NEAR[0] if threshold >= 0 else threshold))
+        apart = np.sqrt(((pictures[candidates[:, 0]] - pictures[candidates[:, 1]]) ** 2).mean(axis=1))
+        both = candidates[apart <= BOTH_NEAR[1]]
+        links["nearly equal pictures"] = np.concatenate([links["nearly equal pictures"], both])
     return _joined(len(X), links)
 
 
 def near_pairs(Z: Array, threshold: float) -> Iterator[tuple[int, int]]:
     """Pairs ``(i, j)``, i below j, of standardized rows ``(n, d)`` no farther apart than the threshold."""
+    if not len(Z):
+        return
     limit = np.sign(threshold) * threshold**2 * Z.shape[1]
     squares = (Z**2).sum(axis=1)
     step = max(1, _BLOCK // len(Z))
@@ -155,18 +165,18 @@ def _equal(values: Sequence[object]) -> NDArray[np.intp]:
     return _as_array(pairs)
 
 
-def _similar(thumbnails: Sequence[Array | NDArray[np.float32] | None] | None, rows: int) -> NDArray[np.intp]:
-    """Pairs of pictures whose thumbnails are nearly equal, brightness and contrast aside."""
-    known = [
-        (i, np.asarray(picture, dtype=np.float64))
-        for i, picture in enumerate(_one_each(thumbnails, rows, "thumbnail"))
-        if picture is not None
-    ]
-    at = np.array([i for i, picture in known if picture.std() >= _FLAT], dtype=np.intp)
-    if not len(at):
-        return _as_array([])
-    Z = np.array([(picture - picture.mean()) / picture.std() for _, picture in known if picture.std() >= _FLAT])
-    return at[_as_array(near_pairs(Z, NEAR_EQUAL_THUMBNAILS))]
+def _normalized(thumbnails: Sequence[NDArray[np.float32] | None]) -> Array:
+    """Thumbnails ``(n, k)`` with mean 0 and spread 1, so that brightness and contrast do not tell copies apart.
+
+    NaN, near to nothing, where there is none or a flat one.
+    """
+    size = next((len(picture) for picture in thumbnails if picture is not None), 1)
+    rows = np.full((len(thumbnails), size), np.nan)
+    for row, picture in zip(rows, thumbnails, strict=True):
+        if picture is not None and np.std(picture) >= _FLAT:
+            values = np.asarray(picture, dtype=np.float64)
+            row[:] = (values - values.mean()) / values.std()
+    return rows
 
 
 def _as_array(pairs: Iterable[tuple[int, int]]) -> NDArray[np.intp]:
