@@ -22,7 +22,7 @@ import numpy as np
 from PIL import Image, ImageOps
 
 from grepq_iqa import GRepQ
-from grepq_iqa.calibration.groups import _FLAT, NEAR_EQUAL, NEAR_EQUAL_THUMBNAILS
+from grepq_iqa.calibration.groups import _FLAT, BOTH_NEAR, NEAR_EQUAL, NEAR_EQUAL_THUMBNAILS
 from grepq_iqa.calibration.regressor import feature_statistics, standardize
 from grepq_iqa.data.thumbnails import gray_thumbnail
 
@@ -87,8 +87,23 @@ def main() -> None:
     print("features")
     table(names, Z, chosen, copies, NEAR_EQUAL)
     print("\nthumbnails")
-    Z, *copies = (normalized(rows) for rows in (thumbnails[0], *thumbnails[1]))
-    table(names, Z, chosen, copies, NEAR_EQUAL_THUMBNAILS)
+    T, *small = (normalized(rows) for rows in (thumbnails[0], *thumbnails[1]))
+    table(names, T, chosen, small, NEAR_EQUAL_THUMBNAILS)
+
+    print("\nthe rule as it stands")
+    pairs = np.triu_indices(len(Z), 1)
+    alarms = np.flatnonzero(copy(distances(Z, Z)[pairs], distances(T, T)[pairs]))
+    for kind, rows, pictures in zip(COPIES, copies, small, strict=True):
+        hits = copy(np.diag(distances(Z[chosen], rows)), np.diag(distances(T[chosen], pictures)))
+        print(f"  {kind:20} found {hits.mean():.3f}")
+    print(f"  of {len(pairs[0])} pairs of different photographs, {len(alarms)} are taken for copies:")
+    print("  " + ", ".join(f"{names[pairs[0][at]]}-{names[pairs[1][at]]}" for at in alarms))
+
+
+def copy(features: np.ndarray, thumbnails: np.ndarray) -> np.ndarray:
+    """The rule of `find_groups`, from distances."""
+    both = (features <= BOTH_NEAR[0]) & (thumbnails <= BOTH_NEAR[1])
+    return (features <= NEAR_EQUAL) | (thumbnails <= NEAR_EQUAL_THUMBNAILS) | both
 
 
 def extract(model: GRepQ, folder: Path, count: int, target: Path, known: Path | None) -> None:

@@ -31,8 +31,8 @@ from grepq_iqa.errors import LabelsError, UsageError
 
 # Root mean squared difference of standardized features up to which two pictures count as one.
 NEAR_EQUAL = 0.3
-# Likewise of standardized gray thumbnails, 16 x 16: a correlation of .98.
-NEAR_EQUAL_THUMBNAILS = 0.2
+# Likewise of standardized gray thumbnails, 16 x 16: a correlation of .995.
+NEAR_EQUAL_THUMBNAILS = 0.1
 # Of features and of thumbnails where both are near: small pictures that were cropped a little.
 BOTH_NEAR = (0.42, 0.63)
 # Standard deviation below which a thumbnail is flat, and says nothing: 6 of 255.
