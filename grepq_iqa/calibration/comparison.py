@@ -2,8 +2,8 @@
 
 Both questions are asked of the same held-out images, and answered with 90 % ranges over resamplings of those images:
 what the fit and the zero-shot score have in common cancels. The second extends the learning curve by a power law,
-``SRCC(n) = a - b n^-c``, fitted anew to every resampling; where too many of these never reach the zero-shot score, or
-reach it anywhere, the curve is too flat or too noisy to tell.
+``SRCC(n) = a - b n^-c``, fitted anew to every resampling; where more than a quarter of these never come up to the
+zero-shot score, the curve is too flat or too noisy to tell.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ class LabelsNeeded:
 
     Attributes:
         labels: median over the resamplings.
-        low, high: 90 % range.
+        low, high: 90 % range; None where it has no upper end.
     """
 
     labels: int
     low: int
-    high: int
+    high: int | None
 
 
 @dataclass(frozen=True)
@@ -100,12 +100,17 @@ def labels_needed(
     for rows, repeats in _resampled(units, curve.ranked.shape[1], _CURVES, seed):
         reached = [np.mean([_srcc(one[repeat, rows], mos[rows]) for repeat in repeats]) for one in curve.ranked]
         found.append(_crossing(counts, np.array(reached), _srcc(scores[rows], mos[rows])))
-    low, middle, high = np.quantile(found, [0.05, 0.5, 0.95], method="higher")
-    if not high <= _FARTHEST * counts[-1]:
+    low, middle, most, high = np.quantile(found, [0.05, 0.5, 0.75, 0.95], method="higher")
+    farthest = _FARTHEST * counts[-1]
+    if not most <= farthest:
         return None
     # The fit on all of these labels was found to be worse: fewer of them cannot do.
     fewest = unit_count(units) + 1
-    return LabelsNeeded(*(max(fewest, round(value)) for value in (middle, low, high)))
+    return LabelsNeeded(
+        labels=max(fewest, round(middle)),
+        low=max(fewest, round(low)),
+        high=max(fewest, round(high)) if high <= farthest else None,
+    )
 
 
 def _crossing(counts: Array, srcc: Array, wanted: float) -> float:
