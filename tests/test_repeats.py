@@ -91,9 +91,9 @@ def test_one_column_has_one_scale(folder):
         read_labels(write(folder, "path,mos\na.jpg,4/5\nb.jpg,8/10\nc.jpg,3/5\nd.jpg,3\ne.jpg,60 %\nf.jpg,***\n"))
     assert [problem.split(":")[0] for problem in caught.value.problems] == ["line 3", "line 5", "line 6", "line 7"]
     for problem, words in zip(
-        caught.value.problems, ("a number of 10", "a plain number", "in percent", "in stars"), strict=True
+        caught.value.problems, ("out of 10", "a plain number", "in percent", "in stars"), strict=True
     ):
-        assert words in problem and "most are a number of 5" in problem
+        assert words in problem and "most are out of 5" in problem
 
 
 def test_repeated_ratings_are_averaged_with_a_note(folder):

@@ -67,8 +67,8 @@ class FitReport:
         if self.validation and self.validation.srcc.low <= 0:
             srcc = self.validation.srcc
             found.append(
-                f"held out, the predictions cannot be told from chance (SRCC {_range(srcc)}): nothing shows that these "
-                "labels can be predicted"
+                f"held out, the predictions cannot be told from chance (SRCC {_spoken(srcc)}): nothing shows that "
+                "these labels can be predicted"
             )
         if self.comparison and self.comparison.worse:
             found.append(f"{_compared(self.comparison)}; {_needed(self.comparison)}")
@@ -265,14 +265,11 @@ def report_fit(
 
 def _compared(comparison: Comparison) -> str:
     gain = comparison.gain
-    if comparison.worse:
-        surely = "" if gain.high < 0 else "perhaps "
-        return (
-            f"the fit ranks held-out images {surely}worse than the zero-shot score, without labels: SRCC {_range(gain)}"
-        )
-    surely = "" if gain.low > 0 else "perhaps "
+    surely = "" if gain.low > 0 or gain.high < 0 else "perhaps "
+    word = "worse" if comparison.worse else "better"
     return (
-        f"the fit ranks held-out images {surely}better than the zero-shot score, without labels: SRCC +{_range(gain)}"
+        f"the fit ranks held-out images {surely}{word} than the zero-shot score, which needs no labels: difference in "
+        f"SRCC {_spoken(gain)}"
     )
 
 
@@ -285,6 +282,10 @@ def _needed(comparison: Comparison) -> str:
         )
     high = "no upper end" if needed.high is None else needed.high
     return f"some {needed.labels} labels would probably do (90 % range {needed.low} to {high})"
+
+
+def _spoken(estimate: Estimate) -> str:
+    return f"{estimate.value:.3f}, 90 % range {estimate.low:.3f} to {estimate.high:.3f}"
 
 
 def _range(estimate: Estimate) -> str:

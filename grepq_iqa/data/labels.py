@@ -267,7 +267,7 @@ def _refuse_other_scales(rows: list[_Row]) -> None:
 
 
 def _in_words(scale: str) -> str:
-    return {"": "a plain number", "%": "in percent", "stars": "in stars"}.get(scale, f"a number {scale}")
+    return {"": "a plain number", "%": "in percent", "stars": "in stars"}.get(scale, f"out {scale}")
 
 
 def _refuse_other_groups(rows: list[_Row]) -> None:
