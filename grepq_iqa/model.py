@@ -176,14 +176,23 @@ class GRepQ:
         mos: ArrayLike = (),
         *,
         features: ArrayLike | None = None,
+        groups: ArrayLike | Sequence[object] | None = None,
+        weights: ArrayLike | None = None,
         **options: Any,
     ) -> GRepQ:
         """Learn your own scale from labeled images.
+
+        Copies of a picture, saved again, resized or cropped a little, count as one image: they are found by their
+        features and, where images are given, by their pixels (`grepq_iqa.calibration.groups`), so that intervals do not
+        rest on what the model remembers.
 
         Args:
             images: as for :meth:`score`; None where ``features`` are given.
             mos: n mean opinion scores on any scale; predictions keep their direction.
             features: ``(n, d)`` from :meth:`features`, in place of the images.
+            groups: ``(n,)``, equal for images that are not independent, such as frames of a burst; None or "" for one
+                that stands for itself. Joined with the copies that are found.
+            weights: ``(n,)``, how much each label counts, positive; None: all the same.
             options: passed to :class:`~grepq_iqa.calibration.regressor.MOSRegressor`, such as ``alphas``.
 
         Returns:
@@ -191,10 +200,13 @@ class GRepQ:
 
         Raises:
             ImageError: an image cannot be used.
-            LabelsError: too few, constant, non-finite or mismatched labels; said before any image is read.
+            LabelsError: too few, constant, non-finite or mismatched labels, said before any image is read; labels of
+                fewer than 3 different images.
             UsageError: neither or both of images and features.
         """
+        from grepq_iqa.calibration.groups import find_groups
         from grepq_iqa.calibration.regressor import MOSRegressor, checked_mos
+        from grepq_iqa.data.thumbnails import gray_thumbnail
 
         _require_one(images, features)
         sources = [] if images is None else split_batch(images)[0]
@@ -207,7 +219,15 @@ class GRepQ:
         rows = self.features(sources) if features is None else features
         regressor = MOSRegressor(**{"feature_mean": self.feature_mean, "feature_scale": self.feature_scale} | options)
         try:
-            self.regressor_ = regressor.fit(rows, labels)
+            found = find_groups(
+                rows,
+                names=groups,
+                # A stream has been read by now.
+                thumbnails=[None if hasattr(one, "read") else gray_thumbnail(one) for one in sources] or None,
+                feature_mean=regressor.feature_mean,
+                feature_scale=regressor.feature_scale,
+            )
+            self.regressor_ = regressor.fit(rows, labels, found.units, weights)
         except LabelsError:
             raise
         except ValueError as error:

@@ -11,6 +11,15 @@ The last line is what the jackknife+ needs (Barber, Candes, Ramdas, Tibshirani, 
 jackknife+", Annals of Statistics 49(1), 2021): the prediction of every leave-one-out model at any new point, without
 fitting it. The intercept is not penalized and is refitted in each of them.
 
+Rows that are not independent are left out together, g standing for all rows of a group::
+
+    r_g      = (I - H_gg)^-1 (y_g - f(z_g))
+    f_-g(z)  = f(z) - sum over i in g of r_i (1/n + (z - mean(Z)) (Zc' Zc + alpha I)^-1 zc_i)
+
+and a group counts as one label, whatever its size, in the quantiles of an interval (Lee, Barber, Willett,
+"Distribution-free inference with hierarchical data", 2023). Weighted rows are multiplied by the square root of their
+weight, the column of the intercept included. docs/method.md, section 3, has both.
+
 Example:
     >>> rng = np.random.default_rng(0)
     >>> features, mos = rng.normal(size=(60, 400)), rng.uniform(1, 5, size=60)
@@ -30,6 +39,7 @@ from numpy.typing import ArrayLike, NDArray
 from sklearn.base import BaseEstimator, RegressorMixin
 from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
 
+from grepq_iqa.calibration.units import Units, blocks, shared, summed, unit_count, unit_numbers
 from grepq_iqa.errors import LabelsError, UsageError, WeightsError
 
 Array = NDArray[np.float64]
@@ -87,12 +97,16 @@ class MOSRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # scik
 
     Attributes:
         alpha_: penalty chosen.
-        alpha_errors_: ``(len(alphas),)``, leave-one-out root mean squared error for every penalty, in units of MOS.
+        alpha_errors_: ``(len(alphas),)``, leave-one-out root mean squared error for every penalty, in units of MOS,
+            rows counted by their weights.
         coef_: ``(d,)``, one weight a standardized feature.
         intercept_: prediction for the feature row that standardizes to zeros.
         center_: ``(d,)``, mean of the standardized rows fitted on.
-        loo_residuals_: ``(n,)``, label minus the prediction of the model fitted without that label.
+        loo_residuals_: ``(n,)``, label minus the prediction of the model fitted without that label and those of its
+            group.
         loo_predictions_: ``(n,)``, that prediction.
+        units_: ``(n,)``, the group of each row, numbered from 0; n different ones where no row shares its group.
+        shares_: ``(n,)``, each row's share in the mean label, its weight over the sum of all.
         influence_: ``(n, d)``, derivative of ``coef_`` by each label.
         mean_, scale_: ``(d,)``, the statistics used to standardize.
         n_features_in_: d.
@@ -112,38 +126,53 @@ class MOSRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # scik
         self.feature_scale = feature_scale
         self.clip = clip
 
-    def fit(self, X: ArrayLike, y: ArrayLike) -> MOSRegressor:
+    def fit(
+        self, X: ArrayLike, y: ArrayLike, groups: ArrayLike | None = None, weights: ArrayLike | None = None
+    ) -> MOSRegressor:
         """Fit on ``n`` labeled images and return self.
 
         Args:
             X: features, ``(n, d)``.
             y: mean opinion scores, ``(n,)``, on any scale and in either direction.
+            groups: ``(n,)``, equal for rows that are not independent, such as copies of one picture
+                (`grepq_iqa.calibration.groups.find_groups`); None: every row stands for itself.
+            weights: ``(n,)``, how much each label counts, positive, on any scale; None: all the same.
 
         Raises:
-            LabelsError: fewer than 3 labels, labels that are all equal or not finite, or not one for each row.
+            LabelsError: fewer than 3 labels or groups, labels that are all equal or not finite, or labels, groups or
+                weights that are not one for each row.
             ValueError: features that are not finite, or settings that do not fit them.
         """
         rows: Array = validate_data(self, X, dtype=np.float64)
         mos = checked_mos(y, len(rows))
+        units = _checked_units(groups, len(rows))
         alphas = _checked_alphas(self.alphas)
+        relative = _checked_weights(weights, len(rows))
         self.mean_, self.scale_ = feature_statistics(rows, self.feature_mean, self.feature_scale)
 
         Z = self._standardize(rows)
-        self.center_ = Z.mean(axis=0)
+        if relative is None:
+            self.shares_, root = np.full(len(mos), 1 / len(mos)), np.ones(len(mos))
+            self.center_, level = Z.mean(axis=0), mos.mean()
+        else:
+            self.shares_, root = relative / len(mos), np.sqrt(relative)
+            self.center_, level = self.shares_ @ Z, self.shares_ @ mos
         Z -= self.center_
-        centered_mos = mos - mos.mean()
-        spectrum = _decompose(Z)
+        Z *= root[:, None]
+        centered_mos = mos - level
+        spectrum = _decompose(Z, root)
 
-        residuals = _loo_residuals(spectrum, centered_mos, alphas)
+        residuals = _loo_residuals(spectrum, root * centered_mos, alphas, root, units)
         self.alpha_errors_ = np.sqrt((residuals**2).mean(axis=1))
         best = int(self.alpha_errors_.argmin())
         self.alpha_ = float(alphas[best])
-        self.loo_residuals_ = residuals[best]
+        self.units_ = units
+        self.loo_residuals_ = residuals[best] / root
         self.loo_predictions_ = mos - self.loo_residuals_
 
-        self.influence_ = _influence(spectrum, Z, self.alpha_)
+        self.influence_ = root[:, None] * _influence(spectrum, Z, self.alpha_)
         self.coef_ = centered_mos @ self.influence_
-        self.intercept_ = float(mos.mean() - self.center_ @ self.coef_)
+        self.intercept_ = float(level - self.center_ @ self.coef_)
         return self
 
     def predict(self, X: ArrayLike) -> Array:
@@ -156,7 +185,8 @@ class MOSRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # scik
 
         The guarantee without assumptions is ``2 * confidence - 1`` for images drawn like the labeled ones; what is
         observed is close to ``confidence``. With fewer than ``confidence / (1 - confidence)`` labels no finite
-        interval can be promised and the ends are infinite.
+        interval can be promised and the ends are infinite. Labels of one group count as one here, and images are new
+        ones, of no group that was fitted on.
 
         Args:
             X: features, ``(m, d)``.
@@ -168,17 +198,22 @@ class MOSRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # scik
         if not 0.5 <= confidence < 1:
             raise UsageError(f"confidence must be at least 0.5 and below 1, got {confidence}")
         Z = self._standardized_input(X)
-        n = len(self.loo_residuals_)
+        n = unit_count(self.units_)
         # Rank of the order statistic (Barber et al. 2021, equation 1.4); rounded so that 0.9 * 10 is 9, not a bit more.
         rank = int(np.ceil(round(confidence * (n + 1), 9)))
         if rank > n:
             return np.full(len(Z), -np.inf), np.full(len(Z), np.inf)
         width = np.abs(self.loo_residuals_)
         low, high = np.empty(len(Z)), np.empty(len(Z))
-        step = max(1, _BLOCK // n)
+        step = max(1, _BLOCK // len(width))
         for start in range(0, len(Z), step):
             rows = slice(start, start + step)
             left_out = self._leave_one_out(Z[rows])
+            if shared(self.units_):
+                each = 1 / np.bincount(self.units_)[self.units_]
+                low[rows] = -_weighted_rank(width - left_out, each, confidence * (n + 1))
+                high[rows] = _weighted_rank(left_out + width, each, confidence * (n + 1))
+                continue
             low[rows] = np.partition(left_out - width, n - rank, axis=1)[:, n - rank]
             high[rows] = np.partition(left_out + width, rank - 1, axis=1)[:, rank - 1]
         return low, high
@@ -187,6 +222,12 @@ class MOSRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # scik
         """Everything a prediction needs as named float64 arrays, ready for safetensors; `from_state` reads it back."""
         check_is_fitted(self)
         clip = np.inf if self.clip is None else self.clip
+        # Files of plain fits stay those of version 0.1, which knew neither groups nor weights.
+        further: dict[str, Array] = {}
+        if shared(self.units_):
+            further["units"] = self.units_.astype(np.float64)
+        if np.ptp(self.shares_):
+            further["shares"] = self.shares_
         return {
             "alpha": np.array([self.alpha_]),
             "center": self.center_,
@@ -198,7 +239,7 @@ class MOSRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # scik
             "loo_residuals": self.loo_residuals_,
             "mean": self.mean_,
             "scale": self.scale_,
-        }
+        } | further
 
     @classmethod
     def from_state(cls, state: Mapping[str, Array], *, name: str = "fitted model") -> MOSRegressor:
@@ -220,6 +261,8 @@ class MOSRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # scik
         regressor.intercept_ = float(arrays["intercept"][0])
         for key in ("center", "coef", "influence", "loo_predictions", "loo_residuals", "mean", "scale"):
             setattr(regressor, f"{key}_", arrays[key])
+        regressor.units_ = arrays["units"].astype(np.intp)
+        regressor.shares_ = arrays["shares"]
         regressor.n_features_in_ = len(regressor.coef_)
         return regressor
 
@@ -231,10 +274,12 @@ class MOSRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # scik
         return self._standardize(validate_data(self, X, dtype=np.float64, reset=False))
 
     def _leave_one_out(self, Z: Array) -> Array:
-        """Predictions ``(m, n)`` of the n models that lack one label each, for standardized features ``(m, d)``."""
+        """Predictions ``(m, n)`` of the models that lack each row's label and group, for standardized ``(m, d)``."""
         weights = (Z - self.center_) @ self.influence_.T
-        weights += 1 / len(self.loo_residuals_)
+        weights += self.shares_
         weights *= -self.loo_residuals_
+        if shared(self.units_):
+            weights = summed(weights, self.units_)
         weights += (Z @ self.coef_ + self.intercept_)[:, None]
         result: Array = weights
         return result
@@ -244,9 +289,10 @@ class _Spectrum(NamedTuple):
     """``Zc = U sqrt(S) V'`` of the centered rows, with U completed where that costs nothing.
 
     Attributes:
-        vectors: U, ``(n, k)``, orthonormal columns, each orthogonal to the vector of ones.
+        vectors: U, ``(n, k)``, orthonormal columns, each orthogonal to the column of the intercept.
         values: S, ``(k,)``, not negative.
-        complete: the columns span all that is orthogonal to the ones (dual), rather than only the range of Zc (primal).
+        complete: the columns span all that is orthogonal to the intercept (dual), rather than only the range of Zc
+            (primal).
     """
 
     vectors: Array
@@ -254,13 +300,16 @@ class _Spectrum(NamedTuple):
     complete: bool
 
 
-def _decompose(Z: Array) -> _Spectrum:
-    """Spectrum of centered rows ``(n, d)`` from the smaller of ``Z Z'`` and ``Z' Z``."""
+def _decompose(Z: Array, root: Array) -> _Spectrum:
+    """Spectrum of centered rows ``(n, d)`` from the smaller of ``Z Z'`` and ``Z' Z``.
+
+    ``root (n,)`` is the column of the intercept: ones, or the square roots of the weights, whose squares sum to n.
+    """
     n, d = Z.shape
     if n <= d:
         gram = Z @ Z.T
-        # Centering makes the ones an eigenvector of eigenvalue 0; raised above all others it comes last, to be dropped.
-        gram += (2 * np.trace(gram) + 1) / n
+        # Centering makes root an eigenvector of eigenvalue 0; raised above all others it comes last, to be dropped.
+        gram += (2 * np.trace(gram) + 1) / n * np.outer(root, root)
         values, vectors = np.linalg.eigh(gram)
         return _Spectrum(vectors[:, :-1], values[:-1].clip(min=0), complete=True)
     values, axes = np.linalg.eigh(Z.T @ Z)
@@ -268,11 +317,11 @@ def _decompose(Z: Array) -> _Spectrum:
     return _Spectrum(Z @ axes[:, kept] / np.sqrt(values[kept]), values[kept], complete=False)
 
 
-def _loo_residuals(spectrum: _Spectrum, centered_mos: Array, alphas: Array) -> Array:
-    """Exact leave-one-out residuals ``(len(alphas), n)``, the intercept refitted each time.
+def _loo_residuals(spectrum: _Spectrum, centered_mos: Array, alphas: Array, root: Array, units: Units) -> Array:
+    """Exact leave-one-group-out residuals ``(len(alphas), n)``, the intercept refitted each time.
 
-    Residual and ``1 - H_ii`` are both sums over the spectrum of ``alpha / (value + alpha)``, so their quotient keeps
-    its digits where ``H_ii`` comes near 1.
+    Residual and ``I - H`` are both sums over the spectrum of ``alpha / (value + alpha)``, so their quotient keeps
+    its digits where ``H`` comes near the identity. Labels and residuals are multiplied by ``root``, as the rows are.
     """
     U, values, complete = spectrum
     n = len(centered_mos)
@@ -282,8 +331,23 @@ def _loo_residuals(spectrum: _Spectrum, centered_mos: Array, alphas: Array) -> A
     freedom = shrunk @ (U**2).T
     if not complete:
         residuals += centered_mos - U @ projected
-        freedom += (1 - 1 / n - (U**2).sum(axis=1)).clip(min=0)
+        freedom += (1 - root**2 / n - (U**2).sum(axis=1)).clip(min=0)
     result: Array = residuals / freedom
+    for rows in blocks(units):
+        own = U[rows]
+        beyond = 0 if complete else np.eye(len(rows)) - np.outer(root[rows], root[rows]) / n - own @ own.T
+        for k, share in enumerate(shrunk):
+            result[k, rows] = np.linalg.solve((own * share) @ own.T + beyond, residuals[k, rows])
+    return result
+
+
+def _weighted_rank(values: Array, weights: Array, wanted: float) -> Array:
+    """In each row of ``(m, n)``, the least value up to which the weights ``(n,)`` sum to ``wanted``."""
+    order = values.argsort(axis=1)
+    # Rounding must not ask for one value more: weights such as 1/3 do not add up to whole numbers.
+    enough = np.cumsum(weights[order], axis=1) >= wanted - 1e-9
+    at = np.take_along_axis(order, enough.argmax(axis=1)[:, None], axis=1)
+    result: Array = np.take_along_axis(values, at, axis=1)[:, 0]
     return result
 
 
@@ -325,6 +389,26 @@ def checked_mos(y: ArrayLike | None, rows: int) -> Array:
     return mos
 
 
+def _checked_units(groups: ArrayLike | None, rows: int) -> Units:
+    units = unit_numbers(groups, rows)
+    if unit_count(units) < MIN_LABELS:
+        raise LabelsError(
+            f"the {rows} labels are of {unit_count(units)} independent images only, copies and groups counted once: at "
+            f"least {MIN_LABELS} are needed"
+        )
+    return units
+
+
+def _checked_weights(weights: ArrayLike | None, rows: int) -> Array | None:
+    """Weights ``(rows,)`` with a mean of 1; None where all are the same, so that such a fit is exactly a plain one."""
+    if weights is None:
+        return None
+    values = np.asarray(weights, dtype=np.float64)
+    if values.shape != (rows,) or not (np.isfinite(values) & (values > 0)).all():
+        raise LabelsError(f"weights must be {rows} positive numbers, one for each label")
+    return values / values.mean() if np.ptp(values) else None
+
+
 def _checked_alphas(alphas: ArrayLike) -> Array:
     values = np.atleast_1d(np.asarray(alphas, dtype=np.float64))
     if values.ndim != 1 or not len(values) or not (np.isfinite(values) & (values > 0)).all():
@@ -337,6 +421,7 @@ def _checked_state(state: Mapping[str, Any], name: str) -> dict[str, Array]:
         return WeightsError(f"{name}: calibration {problem}", name, hint="fit the model again")
 
     n, d = np.size(state.get("loo_residuals", ())), np.size(state.get("coef", ()))
+    state = {"units": np.arange(n), "shares": np.full(n, 1 / max(1, n))} | dict(state)
     shapes = {
         "alpha": (1,),
         "center": (d,),
@@ -348,6 +433,8 @@ def _checked_state(state: Mapping[str, Any], name: str) -> dict[str, Array]:
         "loo_residuals": (n,),
         "mean": (d,),
         "scale": (d,),
+        "shares": (n,),
+        "units": (n,),
     }
     if missing := sorted(shapes.keys() - state.keys()):
         raise refuse(f"lacks {', '.join(missing)}")
@@ -359,4 +446,6 @@ def _checked_state(state: Mapping[str, Any], name: str) -> dict[str, Array]:
             raise refuse(f"{key} has shape {arrays[key].shape} where {shape} is expected")
         if key != "clip" and not np.isfinite(arrays[key]).all():
             raise refuse(f"{key} holds values that are not finite")
+    if not np.array_equal(arrays["units"], unit_numbers(arrays["units"], n)):
+        raise refuse("units are not numbered from 0 in order")
     return arrays

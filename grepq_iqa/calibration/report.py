@@ -10,7 +10,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from grepq_iqa import metrics
-from grepq_iqa.calibration.regressor import MOSRegressor
+from grepq_iqa.calibration.comparison import Comparison, compare
+from grepq_iqa.calibration.groups import Groups
+from grepq_iqa.calibration.outliers import outlying
+from grepq_iqa.calibration.regressor import Array, MOSRegressor
 from grepq_iqa.calibration.validation import (
     MIN_TO_VALIDATE,
     CrossValidation,
@@ -24,6 +27,8 @@ from grepq_iqa.text import printable
 
 # Fits that all repeats together may cost, in labels: validation of a large table takes minutes, not hours.
 _LABELS_FITTED = 5000
+# Groups and their files that a report names, and labels to look at again.
+_NAMED = 5
 # Rank correlation with the zero-shot score below which the labels seem to run the other way, and labels to say so.
 _OPPOSED, _ENOUGH_TO_JUDGE = -0.3, 20
 
@@ -36,8 +41,12 @@ class FitReport:
         labels: the table fitted on.
         alpha: penalty chosen.
         zero_shot_srcc: SRCC of the zero-shot score with the labels, positive where they agree; NaN if scores are equal.
-        validation, curve: None with fewer than 6 labels.
+        validation, curve: None with fewer than 6 labels, those of one group counted once.
         worst: rows of ``labels`` whose held-out prediction is farthest from the label, the farthest first.
+        groups: rows that are not independent.
+        comparison: with the zero-shot score; None without a validation, or where all zero-shot scores are equal.
+        suspicious: rows whose labels are probably slips (`grepq_iqa.calibration.outliers`), the worst first.
+        left_out: ``(n,)``, predictions of the models fitted without each label and its group.
     """
 
     labels: Labels
@@ -46,6 +55,24 @@ class FitReport:
     validation: CrossValidation | None
     curve: LearningCurve | None
     worst: NDArray[np.intp]
+    groups: Groups
+    comparison: Comparison | None
+    suspicious: NDArray[np.intp]
+    left_out: Array
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """Why not to trust the fit, one sentence each; empty where nothing speaks against it."""
+        found = []
+        if self.validation and self.validation.srcc.low <= 0:
+            srcc = self.validation.srcc
+            found.append(
+                f"held out, the predictions cannot be told from chance (SRCC {_spoken(srcc)}): nothing shows that "
+                "these labels can be predicted"
+            )
+        if self.comparison and self.comparison.worse:
+            found.append(f"{_compared(self.comparison)}; {_needed(self.comparison)}")
+        return tuple(found)
 
     @property
     def opposed(self) -> bool:
@@ -61,6 +88,18 @@ class FitReport:
             "lower_is_better": self.labels.lower_is_better,
             "alpha": self.alpha,
             "zero_shot_srcc": _finite(self.zero_shot_srcc),
+            "warnings": list(self.warnings),
+            "independent_images": self.groups.unit_count,
+            "groups": [
+                {"reasons": list(group.reasons), "images": [self._row(i) for i in group.rows]}
+                for group in self.groups.found
+            ],
+            "agreement": None if self.labels.agreement is None else vars(self.labels.agreement),
+            "compared_with_zero_shot": None,
+            "look_again": [
+                self._row(i) | {"mos": float(self.labels.mos[i]), "predicted": float(self.left_out[i])}
+                for i in self.suspicious
+            ],
             "validation": None,
             "learning_curve": None,
             "worst": [],
@@ -75,14 +114,16 @@ class FitReport:
                 "coverage": v.coverage,
             }
             result["worst"] = [
-                {
-                    "path": str(self.labels.paths[i]),
-                    "line": self.labels.lines[i],
-                    "mos": float(self.labels.mos[i]),
-                    "predicted": float(v.predicted[i]),
-                }
+                self._row(i) | {"mos": float(self.labels.mos[i]), "predicted": float(v.predicted[i])}
                 for i in self.worst
             ]
+        if self.comparison:
+            needed = self.comparison.needed
+            result["compared_with_zero_shot"] = {
+                "worse": self.comparison.worse,
+                "gain": vars(self.comparison.gain),
+                "labels_needed": None if needed is None else vars(needed),
+            }
         if self.curve:
             c = self.curve
             result["learning_curve"] = {
@@ -99,9 +140,20 @@ class FitReport:
         direction = "lower" if self.labels.lower_is_better else "higher"
         lines = [
             f"{len(self.labels)} labels in {self.labels.mos_column!r}, {direction} is better; alpha {self.alpha:g}",
+            *self._groups_as_text(),
         ]
+        if self.labels.agreement:
+            a = self.labels.agreement
+            lines.append(
+                f"raters: on {a.images} images rated more than once, two halves of the ratings agree with PLCC "
+                f"{a.halves:.3f}; with as many other raters, {a.reliability:.3f}; no prediction can be expected above "
+                f"{a.ceiling:.3f}"
+            )
         if not self.validation:
-            lines.append(f"too few labels to say how good the fit is: {MIN_TO_VALIDATE} are needed")
+            lines.append(
+                f"too few labels{' of different images' if self.groups.found else ''} to say how good the fit is: "
+                f"{MIN_TO_VALIDATE} are needed"
+            )
             return "\n".join(lines) + "\n"
         v = self.validation
         lines += ["", f"cross-validated, {v.folds} folds x {v.repeats}, with 90 % range"]
@@ -110,17 +162,50 @@ class FitReport:
         lines.append(f"  {v.confidence:.0%} intervals hold {v.coverage:.1%} of the held-out labels{_width(v)}")
         if np.isfinite(self.zero_shot_srcc):
             lines.append(f"  without any label, the zero-shot score has SRCC {self.zero_shot_srcc:.3f}")
+        if self.comparison:
+            lines.append(f"  {_compared(self.comparison)}")
+        if self.comparison and self.comparison.worse:
+            lines.append(f"  {_needed(self.comparison)}")
         if self.curve and len(self.curve.labels) > 1:
             c = self.curve
-            lines += ["", "labels   SRCC   90 % of the draws"]
+            lines += ["", f"{'images' if self.groups.found else 'labels'}   SRCC   90 % of the draws"]
             for n, srcc, low, high in zip(c.labels, c.srcc, c.low, c.high, strict=True):
                 lines.append(f"{n:6d}  {srcc:6.3f}  {low:.3f} to {high:.3f}")
             lines.append(f"twice the labels: at best SRCC +{c.gain_by_doubling:.3f}")
-        lines += ["", "predicted worst while held out", "  line      given  predicted  image"]
-        for i in self.worst:
-            line, given, predicted = self.labels.lines[i], self.labels.mos[i], v.predicted[i]
-            lines.append(f"{line:6d} {given:10.4g} {predicted:10.4g}  {printable(self.labels.paths[i])}")
+        if len(self.suspicious):
+            lines += [
+                "",
+                "look again: labels that do not look like the others",
+                *self._table(self.suspicious, self.left_out),
+            ]
+        lines += ["", "predicted worst while held out", *self._table(self.worst, v.predicted)]
         return "\n".join(lines) + "\n"
+
+    def _groups_as_text(self) -> list[str]:
+        if not self.groups.found:
+            return []
+        found = self.groups.found
+        lines = [
+            f"{self.groups.rows_shared} of them are in {len(found)} groups of images that are not independent, each "
+            f"held out as a whole and counted once: {self.groups.unit_count} independent images"
+        ]
+        for group in found[:_NAMED]:
+            names = ", ".join(printable(self.labels.paths[i]) for i in group.rows[:_NAMED])
+            more = f" and {len(group.rows) - _NAMED} more" if len(group.rows) > _NAMED else ""
+            lines.append(f"  {', '.join(group.reasons)}: {names}{more}")
+        if len(found) > _NAMED:
+            lines.append(f"  and {len(found) - _NAMED} more groups")
+        return lines
+
+    def _table(self, rows: NDArray[np.intp], predicted: Array) -> list[str]:
+        lines = ["  line      given  predicted  image"]
+        for i in rows:
+            line, given = self.labels.lines[i], self.labels.mos[i]
+            lines.append(f"{line:6d} {given:10.4g} {predicted[i]:10.4g}  {printable(self.labels.paths[i])}")
+        return lines
+
+    def _row(self, i: int) -> dict[str, Any]:
+        return {"path": str(self.labels.paths[i]), "line": self.labels.lines[i]}
 
 
 def report_fit(
@@ -129,6 +214,7 @@ def report_fit(
     labels: Labels,
     scores: Sequence[float],
     *,
+    groups: Groups | None = None,
     confidence: float = 0.9,
     worst_count: int = 5,
     seed: int = 0,
@@ -140,21 +226,66 @@ def report_fit(
         features: ``(n, d)``, row by row those of ``labels``.
         labels: the table.
         scores: zero-shot scores ``(n,)``.
+        groups: rows that are not independent, as they were fitted on; None: every row stands for itself.
         confidence: of the intervals.
         worst_count: how many of the worst-predicted images to name.
         seed: of the splits into folds.
     """
     n = len(labels)
-    direction = -1 if labels.lower_is_better else 1
-    zero_shot_srcc = metrics.srcc(scores, direction * labels.mos)
-    validation = curve = None
-    farthest = np.empty(0, dtype=np.intp)
-    if n >= MIN_TO_VALIDATE:
+    if groups is None:
+        groups = Groups(np.arange(n), ())
+    units = groups.units
+    towards_quality = (-1 if labels.lower_is_better else 1) * labels.mos
+    zero_shot_srcc = metrics.srcc(scores, towards_quality)
+    validation = curve = comparison = None
+    farthest = suspicious = np.empty(0, dtype=np.intp)
+    if groups.unit_count >= MIN_TO_VALIDATE:
         repeats = max(1, min(10, _LABELS_FITTED // n))
-        validation = cross_validate(regressor, features, labels.mos, repeats=repeats, confidence=confidence, seed=seed)
-        curve = learning_curve(regressor, features, labels.mos, repeats=(repeats + 1) // 2, seed=seed)
+        shared: dict[str, Any] = {"groups": units, "weights": labels.weights, "seed": seed}
+        validation = cross_validate(regressor, features, labels.mos, repeats=repeats, confidence=confidence, **shared)
+        curve = learning_curve(regressor, features, labels.mos, repeats=(repeats + 1) // 2, **shared)
         farthest = metrics.largest(np.abs(labels.mos - validation.predicted), worst_count)
-    return FitReport(labels, regressor.alpha_, zero_shot_srcc, validation, curve, farthest)
+        suspicious = outlying(regressor.loo_residuals_)
+        if np.isfinite(zero_shot_srcc):
+            directed = np.asarray(scores, dtype=np.float64) * (-1 if labels.lower_is_better else 1)
+            comparison = compare(validation, curve, directed, labels.mos, units, seed=seed)
+    return FitReport(
+        labels=labels,
+        alpha=regressor.alpha_,
+        zero_shot_srcc=zero_shot_srcc,
+        validation=validation,
+        curve=curve,
+        worst=farthest,
+        groups=groups,
+        comparison=comparison,
+        suspicious=suspicious,
+        left_out=regressor.loo_predictions_,
+    )
+
+
+def _compared(comparison: Comparison) -> str:
+    gain = comparison.gain
+    surely = "" if gain.low > 0 or gain.high < 0 else "perhaps "
+    word = "worse" if comparison.worse else "better"
+    return (
+        f"the fit ranks held-out images {surely}{word} than the zero-shot score, which needs no labels: difference in "
+        f"SRCC {_spoken(gain)}"
+    )
+
+
+def _needed(comparison: Comparison) -> str:
+    needed = comparison.needed
+    if needed is None:
+        return (
+            "how many labels would do is not to be told from these, whose learning curve is too flat or too noisy; of "
+            "everyday photographs, 50 to 80 mostly did"
+        )
+    high = "no upper end" if needed.high is None else needed.high
+    return f"some {needed.labels} labels would probably do (90 % range {needed.low} to {high})"
+
+
+def _spoken(estimate: Estimate) -> str:
+    return f"{estimate.value:.3f}, 90 % range {estimate.low:.3f} to {estimate.high:.3f}"
 
 
 def _range(estimate: Estimate) -> str:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -23,6 +25,7 @@ from grepq_iqa.cli.options import (
 )
 from grepq_iqa.cli.progress import track
 from grepq_iqa.errors import LabelsError
+from grepq_iqa.files import sha256_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -31,6 +34,14 @@ if TYPE_CHECKING:
     from grepq_iqa.data.labels import Labels
     from grepq_iqa.feature_cache import FeatureCache
     from grepq_iqa.model import GRepQ
+
+
+class Repeats(str, Enum):
+    """As `grepq_iqa.data.repeats.Repeats`."""
+
+    mean = "mean"
+    median = "median"
+    error = "error"
 
 
 def fit(
@@ -45,6 +56,25 @@ def fit(
     ] = None,
     images: Annotated[
         Path | None, typer.Option(help="Folder that relative paths start from. [default: that of the table]")
+    ] = None,
+    group: Annotated[
+        str | None,
+        typer.Option(
+            metavar="COLUMN",
+            help="Column whose rows of one value are not independent, such as bursts. Copies are found anyway.",
+            show_default=False,
+        ),
+    ] = None,
+    repeats: Annotated[
+        Repeats, typer.Option(help="What becomes of several ratings of one image.", show_choices=True)
+    ] = Repeats.mean,
+    rater: Annotated[
+        str | None,
+        typer.Option(
+            metavar="COLUMN",
+            help="Column that says who rated, one rating a row; each rater's scale is removed before averaging.",
+            show_default=False,
+        ),
     ] = None,
     lower_is_better: LowerIsBetter = None,
     encoding: Encoding = None,
@@ -67,8 +97,9 @@ def fit(
 ) -> None:
     """Learn your own scale from a table of labeled images; fifty are a good start.
 
-    Paths in the table are relative to it. Reported: cross-validated SRCC, PLCC and RMSE, what more labels would bring,
-    and the images predicted worst, which are worth a second look at their labels.
+    Paths in the table are relative to it. Scores may be numbers, percent, 4/5 or stars. Reported: cross-validated SRCC,
+    PLCC and RMSE, whether that is better than no labels, what more labels would bring, and labels worth a second look.
+    Copies of a picture, also saved again or cropped a little, count as one image in all of these.
 
     Examples:
 
@@ -77,6 +108,8 @@ def fit(
       grepq fit --csv dmos.csv -o my-model --lower-is-better --plot fit.png
 
       grepq fit --csv labels.csv -o my-model --image-column picture --mos-column "mean vote"
+
+      grepq fit --csv ratings.csv -o my-model --rater viewer --group burst
     """
     from grepq_iqa.calibration.storage import require_model_folder
     from grepq_iqa.data.labels import read_labels
@@ -93,27 +126,44 @@ def fit(
         image_column=image_column,
         mos_column=mos_column,
         images=images,
+        group_column=group,
+        rater_column=rater,
+        repeats=repeats.value,
         lower_is_better=lower_is_better,
         skip_bad_rows=skip_bad_rows,
         encoding=encoding,
     )
     _say_skipped(labels.skipped)
+    for note in labels.notes:
+        typer.echo(f"grepq: {note}", err=True)
     if plot is not None:
         require_writable(plot, overwrite=overwrite, inputs=labels.paths)
 
+    from grepq_iqa.calibration.groups import find_groups
     from grepq_iqa.calibration.regressor import checked_mos
     from grepq_iqa.calibration.report import report_fit
+    from grepq_iqa.data.thumbnails import gray_thumbnail
     from grepq_iqa.model import GRepQ
 
     checked_mos(labels.mos, len(labels))  # before minutes of features
 
     grepq = GRepQ.from_pretrained(model, device=device, dtype=dtype, max_side=max_side)
     labels, features, scores = _features_of(grepq, labels, open_cache(grepq, cache, no_cache), csv, skip_bad_rows)
-    grepq.fit(features=features, mos=labels.mos)
+    groups = find_groups(
+        features,
+        [sha256_of(path) for path in labels.paths],
+        labels.groups,
+        thumbnails=[gray_thumbnail(path) for path in labels.paths],
+        feature_mean=grepq.feature_mean,
+        feature_scale=grepq.feature_scale,
+    )
+    grepq.fit(features=features, mos=labels.mos, groups=groups.units, weights=labels.weights)
     grepq.save_pretrained(output)
 
-    report = report_fit(grepq.regressor_, features, labels, scores, confidence=confidence, seed=seed)
+    report = report_fit(grepq.regressor_, features, labels, scores, groups=groups, confidence=confidence, seed=seed)
     typer.echo(json.dumps(report.as_dict(), indent=2) if as_json else report.as_text(), nl=as_json)
+    for warning in report.warnings:
+        typer.echo(f"grepq: warning: {warning}", err=True)
     if report.opposed:
         typer.echo(
             f"grepq: images that look good have {'high' if labels.lower_is_better else 'low'} scores here; if that is "
@@ -131,8 +181,6 @@ def _features_of(
     model: GRepQ, labels: Labels, cache: FeatureCache | None, table: Path, skip_bad_rows: bool
 ) -> tuple[Labels, NDArray[np.float32], list[float]]:
     """The labels that can be used, with their images' features ``(n, d)`` and zero-shot scores."""
-    import dataclasses
-
     from grepq_iqa.batch import collect, score_paths
 
     results = score_paths(model, labels.paths, features=True, cache=cache)
@@ -144,13 +192,7 @@ def _features_of(
     _say_skipped(problems)
     if not found.indices:
         raise LabelsError(f"{table}: no image can be used", str(table), tuple(problems))
-    usable = dataclasses.replace(
-        labels,
-        paths=tuple(labels.paths[i] for i in found.indices),
-        mos=labels.mos[list(found.indices)],
-        lines=tuple(labels.lines[i] for i in found.indices),
-        skipped=(*labels.skipped, *problems),
-    )
+    usable = dataclasses.replace(labels.only(found.indices), skipped=(*labels.skipped, *problems))
     return usable, found.features, [score.score for score in found.scores]
 
 

@@ -8,18 +8,22 @@ Example:
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import unicodedata
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from grepq_iqa.data import repeats as repeated
 from grepq_iqa.data.tables import Table, plain_name, read_table
 from grepq_iqa.errors import LabelsError
+from grepq_iqa.files import same_file_key
 
 # Compared without case, spaces and punctuation; earlier names win over later ones.
 IMAGE_ALIASES = (
@@ -44,12 +48,17 @@ class Labels:
     """Labeled images, in the order of the table.
 
     Attributes:
-        paths: image files; relative ones in the table are relative to its own folder.
-        mos: float64 ``(n,)``, the labels as they stand in the table, finite.
-        lines: line of the table that each comes from, counted from 1.
+        paths: image files, each once; relative ones in the table are relative to its own folder.
+        mos: float64 ``(n,)``, the labels as they stand in the table, finite; of several ratings the mean or median.
+        lines: line of the table that each comes from, counted from 1; of several, the first.
         lower_is_better: the direction of ``mos``; True for DMOS and other measures of distortion.
         image_column, mos_column: names of the columns read.
         skipped: one sentence for every row left out, with its line number; empty unless bad rows were to be skipped.
+        groups: ``(n,)``, what the column of groups says, "" for none; None without such a column.
+        ratings: ``(n,)``, how many ratings each label is the mean of; None where it is one everywhere.
+        weights: ``(n,)``, how much each label counts by its number of ratings; None: all the same.
+        agreement: of the raters; None where too few images were rated more than once.
+        notes: sentences on what was done with repeated ratings.
     """
 
     paths: tuple[Path, ...]
@@ -59,9 +68,27 @@ class Labels:
     image_column: str
     mos_column: str
     skipped: tuple[str, ...] = ()
+    groups: tuple[str, ...] | None = None
+    ratings: NDArray[np.intp] | None = None
+    weights: NDArray[np.float64] | None = None
+    agreement: repeated.Agreement | None = None
+    notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         return len(self.paths)
+
+    def only(self, rows: Sequence[int]) -> Labels:
+        """These rows of the labels."""
+        at = list(rows)
+        return dataclasses.replace(
+            self,
+            paths=tuple(self.paths[i] for i in at),
+            mos=self.mos[at],
+            lines=tuple(self.lines[i] for i in at),
+            groups=None if self.groups is None else tuple(self.groups[i] for i in at),
+            ratings=None if self.ratings is None else self.ratings[at],
+            weights=None if self.weights is None else self.weights[at],
+        )
 
 
 def read_labels(
@@ -70,17 +97,27 @@ def read_labels(
     image_column: str | None = None,
     mos_column: str | None = None,
     images: str | os.PathLike[str] | None = None,
+    group_column: str | None = None,
+    rater_column: str | None = None,
+    repeats: repeated.Repeats = "mean",
     lower_is_better: bool | None = None,
     skip_bad_rows: bool = False,
     encoding: str | None = None,
 ) -> Labels:
-    """Read a table of labeled images; `grepq_iqa.data.tables` says which tables are understood.
+    """Read a table of labeled images; `grepq_iqa.data.tables` says which tables and numbers are understood.
+
+    Scores may be written "85 %", "4/5" or as stars, but all in one way: a row whose score names another scale than most
+    is a bad row.
 
     Args:
         source: the file.
         image_column: name of the column of image paths; None: found by the usual names, `IMAGE_ALIASES`.
         mos_column: name of the column of labels; None: found likewise, `MOS_ALIASES`.
         images: folder that relative paths start from; None: the folder of the table.
+        group_column: name of a column whose rows of one value are not independent, such as pictures of one scene.
+        rater_column: name of a column that says who gave the rating, one a row: each rater's scale is then removed
+            before ratings are averaged (`grepq_iqa.data.repeats`).
+        repeats: what becomes of several ratings of one image: their "mean", their "median", or an "error".
         lower_is_better: direction of the labels, noted and not applied: predictions come out on the table's own scale.
             None: as the column's name says, see `means_lower_is_better`.
         skip_bad_rows: leave rows that cannot be used out and note them, rather than refuse the table.
@@ -92,43 +129,44 @@ def read_labels(
     table = read_table(source, encoding=encoding)
     image_at = _image_column(table, image_column)
     mos_at = _mos_column(table, mos_column, image_at)
+    group_at = None if group_column is None else table.column(group_column)
+    rater_at = None if rater_column is None else table.column(rater_column)
     folder = Path(images) if images is not None else table.path.parent
 
-    paths: list[Path] = []
-    values: list[float] = []
-    lines: list[int] = []
-    problems: list[str] = []
-    first_line: dict[str, int] = {}
-    not_found = 0
+    rows: list[_Row] = []
     for line, cells in table.rows:
-        path, value, wrong = _row(table, cells, image_at, mos_at, folder)
-        not_found += path is None
-        if path is not None:
-            known = first_line.setdefault(os.path.normcase(os.path.abspath(path)), line)  # noqa: PTH100 - not resolved
-            if known != line:
-                wrong.append(
-                    f"{table.text(cells, image_at)} is on line {known} already (average repeated ratings first)"
-                )
-        if wrong or path is None or value is None:
-            problems.append(f"line {line}: {'; '.join(wrong)}")
-        else:
-            paths.append(path)
-            values.append(value)
-            lines.append(line)
-    hints = _hints(table, not_found, images is None)
+        path, value, scale, wrong = _row(table, cells, image_at, mos_at, folder)
+        group = "" if group_at is None else table.text(cells, group_at)
+        rater = "" if rater_at is None else table.text(cells, rater_at)
+        if rater_at is not None and not rater:
+            wrong.append("no rater is named")
+        rows.append(_Row(line, table.text(cells, image_at), path, value, scale, group, rater, wrong))
+    _refuse_other_scales(rows)
+    _refuse_other_groups(rows)
+    if repeats == "error" and rater_at is None:
+        _refuse_repeats(rows)
+    problems = tuple(f"line {row.line}: {'; '.join(row.wrong)}" for row in rows if row.wrong)
+    usable = [row for row in rows if not row.wrong]
+    hints = _hints(table, sum(row.path is None for row in rows), images is None)
     if problems and not skip_bad_rows:
         count = f"{len(problems)} of {len(table.rows)} rows"
-        raise LabelsError(f"{table.path}: {count} cannot be used{hints}", str(table.path), tuple(problems))
-    if not paths:
-        raise LabelsError(f"{table.path} has no row that can be used{hints}", str(table.path), tuple(problems))
-    return Labels(
-        paths=tuple(paths),
-        mos=np.array(values, dtype=np.float64),
-        lines=tuple(lines),
-        lower_is_better=means_lower_is_better(table.header[mos_at], lower_is_better),
-        image_column=table.header[image_at],
-        mos_column=table.header[mos_at],
-        skipped=tuple(problems),
+        raise LabelsError(f"{table.path}: {count} cannot be used{hints}", str(table.path), problems)
+    if not usable:
+        raise LabelsError(f"{table.path} has no row that can be used{hints}", str(table.path), problems)
+    return _merged(
+        usable,
+        repeats,
+        Labels(
+            paths=(),
+            mos=np.empty(0),
+            lines=(),
+            lower_is_better=means_lower_is_better(table.header[mos_at], lower_is_better),
+            image_column=table.header[image_at],
+            mos_column=table.header[mos_at],
+            skipped=problems,
+        ),
+        grouped=group_at is not None,
+        rated=rater_at is not None,
     )
 
 
@@ -200,13 +238,109 @@ def _mos_column(table: Table, wanted: str | None, image_at: int) -> int:
     return at if at is not None else table.column("\0", missing=missing)  # no column is called so
 
 
+class _Row(NamedTuple):
+    """One row of a table; ``wrong`` is empty where it can be used."""
+
+    line: int
+    name: str
+    path: Path | None
+    value: float | None
+    scale: str
+    group: str
+    rater: str
+    wrong: list[str]
+
+    @property
+    def key(self) -> str:
+        """The same for every name of one file."""
+        return same_file_key(self.path or self.name)
+
+
+def _refuse_other_scales(rows: list[_Row]) -> None:
+    """A 4 of 5 and an 8 of 10, or 80 %, cannot stand in one column."""
+    counts = Counter(row.scale for row in rows if row.value is not None)
+    if len(counts) < 2:
+        return
+    usual = counts.most_common(1)[0][0]
+    for row in rows:
+        if row.value is not None and row.scale != usual:
+            row.wrong.append(f"the score is {_in_words(row.scale)}, where most are {_in_words(usual)}")
+
+
+def _in_words(scale: str) -> str:
+    return {"": "a plain number", "%": "in percent", "stars": "in stars"}.get(scale, f"out {scale}")
+
+
+def _refuse_other_groups(rows: list[_Row]) -> None:
+    first: dict[str, _Row] = {}
+    for row in rows:
+        if row.path is not None:
+            known = first.setdefault(row.key, row)
+            if known.group != row.group:
+                row.wrong.append(
+                    f"{row.name} is in group {row.group!r} here and in {known.group!r} on line {known.line}"
+                )
+
+
+def _refuse_repeats(rows: list[_Row]) -> None:
+    first: dict[str, int] = {}
+    for row in rows:
+        if row.path is not None:
+            known = first.setdefault(row.key, row.line)
+            if known != row.line:
+                row.wrong.append(f"{row.name} is on line {known} already (repeated ratings can be averaged)")
+
+
+def _merged(rows: list[_Row], how: repeated.Repeats, bare: Labels, *, grouped: bool, rated: bool) -> Labels:
+    """The labels of usable rows, one an image, written into ``bare``."""
+    values = np.array([row.value for row in rows], dtype=np.float64)
+    notes = []
+    if rated:
+        values, constant, few = repeated.without_rater_scales(values, [row.rater for row in rows])
+        notes.append(f"the scale of each of {len({row.rater for row in rows})} raters was removed (z-scores)")
+        if constant:
+            notes.append(f"left out {_listed(constant)}, who rated all images the same")
+        if few:
+            notes.append(f"{_listed(few)} rated fewer than 3 images, which shows no scale: left as they are")
+        rows = [row for row, value in zip(rows, values, strict=True) if np.isfinite(value)]
+        values = values[np.isfinite(values)]
+        if not rows:
+            raise LabelsError("every rater rated all images the same: labels that differ are needed to learn from")
+    number: dict[str, int] = {}
+    images = np.array([number.setdefault(row.key, len(number)) for row in rows], dtype=np.intp)
+    first = [rows[int(i)] for i in np.unique(images, return_index=True)[1]]
+    counts = np.bincount(images)
+    several = bool((counts > 1).any())
+    if several:
+        notes.append(
+            f"{int((counts > 1).sum())} of {len(counts)} images were rated more than once ({len(rows)} ratings): their "
+            f"{'median' if how == 'median' else 'mean'} is the label"
+        )
+    return dataclasses.replace(
+        bare,
+        paths=tuple(row.path for row in first if row.path is not None),
+        mos=repeated.merged(values, images, how) if several else values,
+        lines=tuple(row.line for row in first),
+        groups=tuple(row.group for row in first) if grouped else None,
+        ratings=counts if several else None,
+        weights=repeated.reliability_weights(values, images) if several else None,
+        agreement=repeated.agreement(values, images) if several else None,
+        notes=tuple(notes),
+    )
+
+
+def _listed(names: Sequence[str], shown: int = 5) -> str:
+    more = f" and {len(names) - shown} more" if len(names) > shown else ""
+    return ", ".join(map(repr, names[:shown])) + more
+
+
 def _row(
     table: Table, cells: tuple[Any, ...], image_at: int, mos_at: int, folder: Path
-) -> tuple[Path | None, float | None, list[str]]:
-    """Path and label of one row, and what is wrong with it."""
+) -> tuple[Path | None, float | None, str, list[str]]:
+    """Path, label and its scale of one row, and what is wrong with it."""
     needed = max(image_at, mos_at) + 1
     if len(cells) < needed:
-        return None, None, [f"{len(cells)} columns where {needed} are needed"]
+        return None, None, "", [f"{len(cells)} columns where {needed} are needed"]
     wrong = []
     if table.surplus(cells):
         wrong.append(
@@ -217,14 +351,15 @@ def _row(
     if path is None:
         wrong.append(f"{name} is not a file in {folder}" if name else "no image is named")
     text = table.text(cells, mos_at)
-    value = table.number(cells, mos_at)
+    rating = table.rating(cells, mos_at)
+    value, scale = (None, "") if rating is None else rating
     if not text:
         wrong.append("no score is given")
     elif value is None:
         wrong.append(f"score {text!r} is not a number")
     elif not np.isfinite(value):
         wrong.append(f"score {text!r} is not finite")
-    return path, value, wrong
+    return path, value, scale, wrong
 
 
 def _hints(table: Table, not_found: int, folder_is_default: bool) -> str:

@@ -24,6 +24,9 @@ _DELIMITERS = ";\t|,"  # the first of equals: where each line holds one comma to
 _WHOLE_LINE = "\x1f"  # no table holds the unit separator, so this one splits nothing
 _LOOKED_AT = 50  # rows that decide on the delimiter
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?|[+-]?(nan|inf|infinity)", re.IGNORECASE)
+_FRACTION = re.compile(r"(.+?)\s*(?:/|\bof\b|\bout of\b)\s*(.+)", re.IGNORECASE)
+_STARS = re.compile(r"(?=.)([★⭐*]*)(½?)(☆*)")
+_COUNTED_STARS = re.compile(r"(.+?)\s*(?:stars?|★|⭐)", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -83,10 +86,15 @@ class Table:
 
     def number(self, cells: Sequence[Any], at: int) -> float | None:
         """A cell as a number, maybe not a finite one; None where it is none."""
+        rating = self.rating(cells, at)
+        return None if rating is None else rating[0]
+
+    def rating(self, cells: Sequence[Any], at: int) -> tuple[float, str] | None:
+        """A cell as a number and the scale that it names, as `parse_rating`; None where it is none."""
         value = cells[at] if at < len(cells) else None
         if isinstance(value, (int, float)) and not isinstance(value, bool):
-            return float(value)
-        return parse_number(self.text(cells, at), decimal_comma=self.decimal_comma)
+            return float(value), ""
+        return parse_rating(self.text(cells, at), decimal_comma=self.decimal_comma)
 
     def surplus(self, cells: Sequence[Any]) -> bool:
         """Whether a row has filled cells beyond the header's: decimal commas that were not quoted make some."""
@@ -149,11 +157,38 @@ def plain_name(name: str) -> str:
 
 
 def parse_number(text: str, *, decimal_comma: bool = False) -> float | None:
-    """A number as people write it; None where it is none.
+    """A number as people write it; None where it is none. `parse_rating` says what is understood."""
+    rating = parse_rating(text, decimal_comma=decimal_comma)
+    return None if rating is None else rating[0]
 
-    ``3,5`` is one where the comma does not separate columns, or stands in a quoted cell.
+
+def parse_rating(text: str, *, decimal_comma: bool = False) -> tuple[float, str] | None:
+    """A number as people write it, and the scale that it names: "", "%", "of 5" or "stars"; None where it is none.
+
+    ``3,5`` is one where the comma does not separate columns, or stands in a quoted cell. "85 %" is 85, "4/5" and "4 out
+    of 5" are 4, and so are "★★★★", "★★★★☆", "****" and "4 stars": the number stays as it is written, so numbers of
+    one column can be compared only where their scales are the same, which is for the caller to see to.
     """
-    text = text.strip().replace("\u2212", "-")  # the typographic minus of word processors
+    text = text.strip().replace("\u2212", "-").replace("\ufe0f", "")  # minus of word processors; mark of an emoji
+    plain = _plain_number(text, decimal_comma)
+    if plain is not None:
+        return plain, ""
+    if text.endswith("%"):
+        share = _plain_number(text[:-1].rstrip(), decimal_comma)
+        return None if share is None else (share, "%")
+    if stars := _STARS.fullmatch(text):
+        return len(stars[1]) + 0.5 * len(stars[2]), "stars"
+    if counted := _COUNTED_STARS.fullmatch(text):
+        count = _plain_number(counted[1], decimal_comma)
+        return None if count is None else (count, "stars")
+    if fraction := _FRACTION.fullmatch(text):
+        value, most = (_plain_number(part, decimal_comma) for part in fraction.groups())
+        if value is not None and most is not None and 0 <= value <= most < float("inf") and most > 0:
+            return value, f"of {most:g}"
+    return None
+
+
+def _plain_number(text: str, decimal_comma: bool) -> float | None:
     if text.count(",") == 1 and "." not in text:
         whole, fraction = text.split(",")
         # "1,234" between quotes in a comma table may as well be one thousand and more: not to be guessed.

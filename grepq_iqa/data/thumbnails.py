@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+import numpy as np
+from numpy.typing import NDArray
+
 from grepq_iqa.data.images import ImageSource, load_image
 
 if TYPE_CHECKING:
@@ -20,3 +23,16 @@ def thumbnail(source: ImageSource, side: int) -> Image.Image:
 
     pixels = load_image(source, max_side=side)
     return Image.fromarray((pixels.permute(1, 2, 0) * 255).round().byte().numpy())
+
+
+def gray_thumbnail(source: ImageSource, side: int = 16) -> NDArray[np.float32]:
+    """``source`` squeezed to a square of ``side`` x ``side`` gray values in [0, 1], row by row: ``(side**2,)``.
+
+    Raises:
+        ImageError: the source cannot be used.
+    """
+    from torch.nn.functional import adaptive_avg_pool2d
+
+    gray = load_image(source, max_side=4 * side).mean(dim=0, keepdim=True)
+    values: NDArray[np.float32] = adaptive_avg_pool2d(gray, side).flatten().numpy()
+    return values

@@ -9,6 +9,9 @@ image i that removes most predictive variance of ridge regression, summed over a
 The steps take turns through equal parts of the range of the zero-shot score, so that the few very good and very bad
 images are there too. Because it is greedy, the list can be cut anywhere: its first 30 are a choice of 30.
 
+Copies of an image chosen or labeled already (`grepq_iqa.calibration.groups`) would teach nothing new: they come last,
+when nothing else is left.
+
 Why not greedy k-center or D-optimal: both look for the images least like any other, and such images say little about
 the rest. ``studies/selection.py`` measures all of them against labeling at random; README has the figures.
 """
@@ -22,6 +25,7 @@ from typing import Literal, Protocol, get_args
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from grepq_iqa.calibration.groups import NEAR_EQUAL
 from grepq_iqa.calibration.regressor import Array, feature_statistics, standardize
 from grepq_iqa.errors import UsageError
 
@@ -82,23 +86,34 @@ def select(
     mean, scale = feature_statistics(X, feature_mean, feature_scale)
     Z = standardize(X[rows], mean, scale)
     Z -= Z.mean(axis=0)
-    rule = _RULES[method](Z @ Z.T, rng)
+    gram = Z @ Z.T
+    copies = _copies(gram, Z.shape[1])
+    rule = _RULES[method](gram, rng)
 
     for i in range(len(known)):
         rule.take(i)
     free = np.arange(len(rows)) >= len(known)
+    fresh = free & ~copies[: len(known)].any(axis=0)
     chosen: list[int] = []
     for part in itertools.cycle(np.unique(parts[unlabeled])):
-        eligible = free & (parts[rows] == part)
+        eligible = (fresh if fresh.any() else free) & (parts[rows] == part)
         if not eligible.any():
             continue
         best = int(np.where(eligible, rule.gains(), -np.inf).argmax())
         rule.take(best)
         free[best] = False
+        fresh &= free & ~copies[best]
         chosen.append(best)
         if len(chosen) == n:
             break
     return rows[chosen]
+
+
+def _copies(gram: Array, d: int) -> NDArray[np.bool_]:
+    """Which pairs of the ``n`` rows with this Gram matrix are nearly equal, ``(n, n)``."""
+    squares = gram.diagonal()
+    result: NDArray[np.bool_] = squares[:, None] + squares - 2 * gram <= NEAR_EQUAL**2 * d
+    return result
 
 
 class _Rule(Protocol):
