@@ -35,7 +35,7 @@ def test_correlations_are_those_of_scipy_and_none_of_a_constant():
 
 @pytest.mark.parametrize(("n", "folds"), [(12, 5), (40, 5), (7, 9)])
 def test_every_repeat_holds_every_image_out_once(n: int, folds: int):
-    splits = list(_splits(n, folds, 3, seed=0))
+    splits = list(_splits(np.arange(n), folds, 3, seed=0))
     assert [repeat for repeat, _ in splits] == [i for i in range(3) for _ in range(min(folds, n))]
     for k in range(3):
         parts = [parts for repeat, parts in splits if repeat == k]
@@ -44,10 +44,10 @@ def test_every_repeat_holds_every_image_out_once(n: int, folds: int):
         assert {len(test) for _, test in parts} <= {n // min(folds, n), -(-n // min(folds, n))}
     if folds < n:
         assert len({tuple(test) for _, (_, test) in splits}) > folds
-    assert [test.tolist() for _, (_, test) in splits] == [test.tolist() for _, (_, test) in _splits(n, folds, 3, 0)]
+    assert [test.tolist() for _, (_, test) in splits] == [test.tolist() for _, (_, test) in _splits(np.arange(n), folds, 3, 0)]
     for wrong in ((1, 3), (5, 0)):
         with pytest.raises(UsageError, match="at least 2 folds and 1 repeat"):
-            next(_splits(n, *wrong, seed=0))
+            next(_splits(np.arange(n), *wrong, seed=0))
 
 
 def test_figures_are_means_over_the_repeats_and_ranges_resample_images_and_repeats():
@@ -56,7 +56,7 @@ def test_figures_are_means_over_the_repeats_and_ranges_resample_images_and_repea
     regressor = MOSRegressor()
     result = cross_validate(regressor, X, y, folds=4, repeats=3, seed=2)
     predicted, center = np.full((3, 30), np.nan), np.full((3, 30), np.nan)
-    for repeat, (train, test) in _splits(30, 4, 3, seed=2):
+    for repeat, (train, test) in _splits(np.arange(30), 4, 3, seed=2):
         predicted[repeat, test] = clone(regressor).fit(X[train], y[train]).predict(X[test])
         center[repeat, test] = np.mean(y[train])
     np.testing.assert_allclose(result.predicted, predicted.mean(axis=0))

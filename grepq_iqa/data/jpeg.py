@@ -25,7 +25,7 @@ from PIL import Image, JpegImagePlugin
 
 __all__ = ["ALWAYS_COUNTED_BYTES", "JpegState", "inspect_jpeg"]
 
-ALWAYS_COUNTED_BYTES = 500_000
+ALWAYS_COUNTED_BYTES = 6_000_000
 """Smaller files are always counted, which takes some milliseconds; larger ones where something looks suspicious."""
 
 NO_END_MARKER = "lacks its end marker"
