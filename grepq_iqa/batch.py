@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -130,6 +131,7 @@ def _score_unknown(model: GRepQ, paths: Iterable[str | os.PathLike[str]], cache:
 
 def _score_all(model: GRepQ, paths: Iterable[str | os.PathLike[str]]) -> Iterator[Result]:
     source = iter(paths)
+    decode = partial(decode_image, max_side=model.max_side, max_pixels=model.max_pixels)
     waiting: deque[_Waiting] = deque()
     started = time.perf_counter()
     with ThreadPoolExecutor(max_workers=min(READ_AHEAD, os.cpu_count() or 1), thread_name_prefix="decode") as pool:
@@ -140,7 +142,7 @@ def _score_all(model: GRepQ, paths: Iterable[str | os.PathLike[str]]) -> Iterato
                         path = os.fspath(next(source))
                     except StopIteration:
                         break
-                    waiting.append(_Waiting(path, pool.submit(decode_image, path, max_side=model.max_side)))
+                    waiting.append(_Waiting(path, pool.submit(decode, path)))
                 if not waiting:
                     return
                 group = _next_group(waiting, model.batch_pixels)

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from grepq_iqa import zero_shot
 from grepq_iqa.data.checks import image_warnings
-from grepq_iqa.data.images import DecodedImage, ImageSource, decode_image, split_batch
+from grepq_iqa.data.images import MAX_PIXELS, DecodedImage, ImageSource, decode_image, split_batch
 from grepq_iqa.data.patches import iter_patches, reflect_up_to
 from grepq_iqa.devices import autocast, choose_device, choose_dtype, one_blas_thread
 from grepq_iqa.encoders.inference import prepare_for_inference
@@ -45,6 +45,8 @@ class GRepQ:
         device: where it computes.
         dtype: the number format of the encoders.
         max_side: longer images are shrunk to this side; None never shrinks.
+        max_pixels: images with more are refused before they are decoded, unless a reduced decoding stays below; may be
+            set.
         feature_mean, feature_scale: ``(d,)`` float32 statistics of features over unlabeled in-the-wild images, or None.
         regressor_: after :meth:`fit`, the fitted :class:`~grepq_iqa.calibration.regressor.MOSRegressor`.
     """
@@ -66,6 +68,7 @@ class GRepQ:
         self.device = choose_device(device)
         self.dtype = choose_dtype(dtype, self.device)
         self.max_side: int | None = config.get("max_side") if max_side is None else (max_side or None)
+        self.max_pixels = MAX_PIXELS
         self._files = dict(files)
         self._components = components
         for encoder in (components.low_level, components.high_level):
@@ -323,7 +326,7 @@ class GRepQ:
             pending.clear()
 
         for source in sources:
-            image = decode_image(source, max_side=self.max_side)
+            image = decode_image(source, max_side=self.max_side, max_pixels=self.max_pixels)
             full = (len(pending) + 1) * image.pixels[0].numel() > self.batch_pixels
             if pending and (full or pending[0].pixels.shape != image.pixels.shape):
                 flush()

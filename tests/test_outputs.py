@@ -203,6 +203,15 @@ def test_what_cannot_be_gone_on_with_is_said(grepq, folder, tmp_path, tiny_model
     assert status == 2 and "damaged" in err and len(err.splitlines()) == 1
 
 
+def test_a_limit_on_pixels_of_ones_own(grepq, folder, tmp_path, tiny_model):
+    with Image.open(folder / "a.jpg") as picture:
+        picture.resize((600, 500)).save(folder / "large.png")
+    score = ("score", folder / "large.png", "-m", tiny_model, "-f", "jsonl")
+    assert json.loads(grepq(*score)[1])["error"] is None
+    status, out, _ = grepq(*score, "--max-pixels", 200_000)
+    assert status == 1 and "--max-pixels" in json.loads(out)["error"]
+
+
 def test_scores_elsewhere_can_be_given_back(grepq, folder, tmp_path, tiny_model, monkeypatch):
     monkeypatch.chdir(folder.parent)
     assert grepq("score", "photos/a.jpg", "photos/b.jpg", "-m", tiny_model, "-o", "out/s.csv")[0] == 0

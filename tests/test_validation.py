@@ -44,7 +44,9 @@ def test_every_repeat_holds_every_image_out_once(n: int, folds: int):
         assert {len(test) for _, test in parts} <= {n // min(folds, n), -(-n // min(folds, n))}
     if folds < n:
         assert len({tuple(test) for _, (_, test) in splits}) > folds
-    assert [test.tolist() for _, (_, test) in splits] == [test.tolist() for _, (_, test) in _splits(np.arange(n), folds, 3, 0)]
+    assert [test.tolist() for _, (_, test) in splits] == [
+        test.tolist() for _, (_, test) in _splits(np.arange(n), folds, 3, 0)
+    ]
     for wrong in ((1, 3), (5, 0)):
         with pytest.raises(UsageError, match="at least 2 folds and 1 repeat"):
             next(_splits(np.arange(n), *wrong, seed=0))

@@ -43,6 +43,13 @@ MaxSide = Annotated[
     int | None,
     typer.Option(min=0, help="Shrink longer images to this many pixels; 0 never shrinks. [default: the model's own]"),
 ]
+MaxPixels = Annotated[
+    int | None,
+    typer.Option(
+        min=1,
+        help="Refuse images with more pixels; a JPEG may be decoded reduced instead. [default: 178956970]",
+    ),
+]
 Threads = Annotated[
     int,
     typer.Option(min=0, help="Processor threads; 1 where several such programs run at once. [default: all cores]"),

@@ -11,6 +11,7 @@ import typer
 from grepq_iqa.cli.options import (
     Device,
     Dtype,
+    MaxPixels,
     MaxSide,
     Output,
     OutputFormat,
@@ -42,6 +43,7 @@ def predict(
     device: Device = "auto",
     dtype: Dtype = "auto",
     max_side: MaxSide = None,
+    max_pixels: MaxPixels = None,
     threads: Threads = 0,
 ) -> None:
     """Predict scores on your own scale, each with the interval that its true value lies in.
@@ -67,6 +69,7 @@ def predict(
     from grepq_iqa.model import GRepQ
 
     grepq = GRepQ.from_pretrained(model, device=device, dtype=dtype, max_side=max_side)
+    grepq.max_pixels = max_pixels or grepq.max_pixels
     if not hasattr(grepq, "regressor_"):
         raise NotFittedError(
             f"model {model!r} has seen no labels; fit one with: grepq fit --csv labels.csv -o my-model"

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from grepq_iqa.cli.options import (
     Device,
     Dtype,
+    MaxPixels,
     MaxSide,
     ModelName,
     Output,
@@ -34,6 +35,7 @@ def score(
     device: Device = "auto",
     dtype: Dtype = "auto",
     max_side: MaxSide = None,
+    max_pixels: MaxPixels = None,
     threads: Threads = 0,
 ) -> None:
     """Score images; higher is better.
@@ -55,6 +57,7 @@ def score(
     from grepq_iqa.model import GRepQ
 
     grepq = GRepQ.from_pretrained(model, device=device, dtype=dtype, max_side=max_side)
+    grepq.max_pixels = max_pixels or grepq.max_pixels
     write_rows(
         "score",
         grepq,

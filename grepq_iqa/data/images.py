@@ -41,7 +41,7 @@ _SIXTEEN_BIT_MODES = {"I;16", "I;16L", "I;16B", "I;16N"}
 _SRGB = ImageCms.createProfile("sRGB")
 _MOST_BYTES = 2 << 30
 _LEAST_PREVIEW = 640
-_TOO_LARGE_HINT = "raise max_pixels, or shrink it first"
+_TOO_LARGE_HINT = "raise max_pixels (--max-pixels), or shrink it first"
 _OPEN_LOCK = threading.Lock()
 _HIGH_DYNAMIC_RANGE = (16, 18)  # PQ and HLG among the transfer characteristics of H.273
 _QUIET_LOCK = threading.Lock()
@@ -97,7 +97,9 @@ class _Job:
             raise ImageError(self.name, f"has no pixels ({width}x{height})")
         if width * height > self.max_pixels:
             reason = f"has {width * height / 1e6:.0f} megapixels, more than {self.max_pixels / 1e6:.0f}"
-            hint = "give a max_side, raise max_pixels, or shrink it first" if reducible else _TOO_LARGE_HINT
+            hint = (
+                "give a max_side, raise max_pixels (--max-pixels), or shrink it first" if reducible else _TOO_LARGE_HINT
+            )
             raise ImageError(self.name, reason, hint)
 
 
