@@ -199,7 +199,7 @@ def _results_of(model: GRepQ, group: list[_Waiting]) -> Iterator[Result]:
 
 def _reason(error: GrepqError | MemoryError | RuntimeError) -> str:
     if isinstance(error, ImageError):
-        return error.reason
+        return error.reason + (f" ({error.hint})" if error.hint else "")
     if isinstance(error, GrepqError):
         return str(error)
     if isinstance(error, RuntimeError) and "memory" not in str(error).lower():  # torch's lack of memory is one, too

@@ -96,7 +96,7 @@ class _Job:
         if width <= 0 or height <= 0:
             raise ImageError(self.name, f"has no pixels ({width}x{height})")
         if width * height > self.max_pixels:
-            reason = f"has {width * height / 1e6:.0f} megapixels, more than {self.max_pixels / 1e6:.0f}"
+            reason = f"has {width * height / 1e6:.3g} megapixels, more than {self.max_pixels / 1e6:.3g}"
             hint = (
                 "give a max_side, raise max_pixels (--max-pixels), or shrink it first" if reducible else _TOO_LARGE_HINT
             )
