@@ -26,6 +26,12 @@ from grepq_iqa.text import printable
 _LABELS_FITTED = 5000
 # Rank correlation with the zero-shot score below which the labels seem to run the other way, and labels to say so.
 _OPPOSED, _ENOUGH_TO_JUDGE = -0.3, 20
+HEAD_STARTS = {
+    "zero-shot": "the zero-shot score",
+    "ratings": "others' ratings of other photographs",
+    "both": "the zero-shot score and others' ratings of other photographs",
+}
+"""Priors in words."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +43,8 @@ class FitReport:
         alpha: penalty chosen.
         zero_shot_srcc: SRCC of the zero-shot score with the labels, positive where they agree; NaN if scores are equal.
         validation, curve: None with fewer than 6 labels.
+        prior: head start of the fit, resolved.
+        without_prior: SRCC of the same fit without it, in the same folds; None without one or with fewer than 6 labels.
         worst: rows of ``labels`` whose held-out prediction is farthest from the label, the farthest first.
     """
 
@@ -46,6 +54,8 @@ class FitReport:
     validation: CrossValidation | None
     curve: LearningCurve | None
     worst: NDArray[np.intp]
+    prior: str = "none"
+    without_prior: Estimate | None = None
 
     @property
     def opposed(self) -> bool:
@@ -61,6 +71,8 @@ class FitReport:
             "lower_is_better": self.labels.lower_is_better,
             "alpha": self.alpha,
             "zero_shot_srcc": _finite(self.zero_shot_srcc),
+            "prior": self.prior,
+            "srcc_without_prior": vars(self.without_prior) if self.without_prior else None,
             "validation": None,
             "learning_curve": None,
             "worst": [],
@@ -108,6 +120,10 @@ class FitReport:
         for name, estimate in (("SRCC", v.srcc), ("PLCC", v.plcc), ("RMSE", v.rmse)):
             lines.append(f"  {name}  {_range(estimate)}")
         lines.append(f"  {v.confidence:.0%} intervals hold {v.coverage:.1%} of the held-out labels{_width(v)}")
+        if self.without_prior:
+            plain = self.without_prior.value
+            lines.append(f"  head start: {HEAD_STARTS[self.prior]}")
+            lines.append(f"    without it SRCC {plain:.3f} in the same folds ({v.srcc.value - plain:+.3f} by it)")
         if np.isfinite(self.zero_shot_srcc):
             lines.append(f"  without any label, the zero-shot score has SRCC {self.zero_shot_srcc:.3f}")
         if self.curve and len(self.curve.labels) > 1:
@@ -129,6 +145,8 @@ def report_fit(
     labels: Labels,
     scores: Sequence[float],
     *,
+    without_prior: tuple[ArrayLike, MOSRegressor] | None = None,
+    prior: str = "none",
     confidence: float = 0.9,
     worst_count: int = 5,
     seed: int = 0,
@@ -137,9 +155,11 @@ def report_fit(
 
     Args:
         regressor: fitted.
-        features: ``(n, d)``, row by row those of ``labels``.
+        features: ``(n, d)``, row by row those of ``labels``, with the columns of the head start.
         labels: the table.
         scores: zero-shot scores ``(n,)``.
+        without_prior: rows and unfitted regressor of the same fit without its head start, to compare with.
+        prior: the head start, resolved.
         confidence: of the intervals.
         worst_count: how many of the worst-predicted images to name.
         seed: of the splits into folds.
@@ -147,14 +167,17 @@ def report_fit(
     n = len(labels)
     direction = -1 if labels.lower_is_better else 1
     zero_shot_srcc = metrics.srcc(scores, direction * labels.mos)
-    validation = curve = None
+    validation = curve = plain = None
     farthest = np.empty(0, dtype=np.intp)
     if n >= MIN_TO_VALIDATE:
         repeats = max(1, min(10, _LABELS_FITTED // n))
         validation = cross_validate(regressor, features, labels.mos, repeats=repeats, confidence=confidence, seed=seed)
+        if without_prior is not None:
+            rows, unfitted = without_prior
+            plain = cross_validate(unfitted, rows, labels.mos, repeats=repeats, confidence=confidence, seed=seed).srcc
         curve = learning_curve(regressor, features, labels.mos, repeats=(repeats + 1) // 2, seed=seed)
         farthest = metrics.largest(np.abs(labels.mos - validation.predicted), worst_count)
-    return FitReport(labels, regressor.alpha_, zero_shot_srcc, validation, curve, farthest)
+    return FitReport(labels, regressor.alpha_, zero_shot_srcc, validation, curve, farthest, prior, plain)
 
 
 def _range(estimate: Estimate) -> str:
