@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
 import torch
@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
 from grepq_iqa import zero_shot
+from grepq_iqa.calibration.ratings import HIGHEST, LOWEST
 from grepq_iqa.data.checks import image_warnings
 from grepq_iqa.data.images import MAX_PIXELS, DecodedImage, ImageSource, decode_image, split_batch
 from grepq_iqa.data.patches import iter_patches, reflect_up_to
@@ -23,6 +24,7 @@ from grepq_iqa.results import Prediction, Score
 from grepq_iqa.weights.loading import ModelComponents, load_components
 
 if TYPE_CHECKING:
+    from grepq_iqa.calibration.prior import Prior
     from grepq_iqa.calibration.regressor import MOSRegressor
 
 BATCH_PIXELS_CPU, BATCH_PIXELS = 1 << 18, 1 << 22
@@ -48,10 +50,14 @@ class GRepQ:
         max_pixels: images with more are refused before they are decoded, unless a reduced decoding stays below; may be
             set.
         feature_mean, feature_scale: ``(d,)`` float32 statistics of features over unlabeled in-the-wild images, or None.
+        ratings: what people said of other photographs, a
+            :class:`~grepq_iqa.calibration.ratings.RatingsPredictor`, or None; scores do not depend on it.
         regressor_: after :meth:`fit`, the fitted :class:`~grepq_iqa.calibration.regressor.MOSRegressor`.
+        prior_: after :meth:`fit`, the head start that it had: "none", "zero-shot", "ratings" or "both".
     """
 
     regressor_: MOSRegressor
+    prior_: str
 
     def __init__(
         self,
@@ -81,6 +87,7 @@ class GRepQ:
         self.feature_mean = components.features.get("mean")
         self.feature_scale = components.features.get("scale")
         self._quantiles = components.features.get("quantiles")
+        self.ratings = components.ratings
 
     def __repr__(self) -> str:
         fitted = f", fitted on {len(self.regressor_.loo_residuals_)} labels" if hasattr(self, "regressor_") else ""
@@ -131,7 +138,10 @@ class GRepQ:
         if "calibration.safetensors" in resolved.files:
             from grepq_iqa.calibration.storage import read_calibration
 
-            model.regressor_, side = read_calibration(resolved.files, model.encoder_hash, resolved.name)
+            ratings_hash = model.ratings.hash if model.ratings else None
+            model.regressor_, side, model.prior_ = read_calibration(
+                resolved.files, model.encoder_hash, resolved.name, ratings_hash
+            )
             if max_side is None and side is not None:
                 model.max_side = side or None  # predictions see pictures as the fit did
         return model
@@ -179,6 +189,7 @@ class GRepQ:
         mos: ArrayLike = (),
         *,
         features: ArrayLike | None = None,
+        prior: Prior = "auto",
         groups: ArrayLike | Sequence[object] | None = None,
         weights: ArrayLike | None = None,
         **options: Any,
@@ -193,25 +204,30 @@ class GRepQ:
             images: as for :meth:`score`; None where ``features`` are given.
             mos: n mean opinion scores on any scale; predictions keep their direction.
             features: ``(n, d)`` from :meth:`features`, in place of the images.
+            prior: head start (docs/method.md, section 3): "zero-shot" adds Q_H to the features, "ratings" what people
+                said of other photographs, "both" the two, "none" nothing, which is the paper's protocol. "auto" is
+                "both", or "zero-shot" for a model without ratings.
             groups: ``(n,)``, equal for images that are not independent, such as frames of a burst; None or "" for one
                 that stands for itself. Joined with the copies that are found.
             weights: ``(n,)``, how much each label counts, positive; None: all the same.
             options: passed to :class:`~grepq_iqa.calibration.regressor.MOSRegressor`, such as ``alphas``.
 
         Returns:
-            self, with ``regressor_``.
+            self, with ``regressor_`` and ``prior_``.
 
         Raises:
             ImageError: an image cannot be used.
             LabelsError: too few, constant, non-finite or mismatched labels, said before any image is read; labels of
                 fewer than 3 different images.
-            UsageError: neither or both of images and features.
+            UsageError: neither or both of images and features, or a prior that the model cannot give.
         """
         from grepq_iqa.calibration.groups import find_groups
-        from grepq_iqa.calibration.regressor import MOSRegressor, checked_mos
+        from grepq_iqa.calibration.prior import resolved
+        from grepq_iqa.calibration.regressor import checked_mos
         from grepq_iqa.data.thumbnails import gray_thumbnail
 
         _require_one(images, features)
+        prior_ = resolved(prior, ratings=self.ratings is not None)
         sources = [] if images is None else split_batch(images)[0]
         count = len(np.asarray(features)) if features is not None else len(sources)
         labels = np.asarray(mos)
@@ -220,17 +236,17 @@ class GRepQ:
             raise LabelsError(f"{count} images but {len(labels)} labels{hint}")
         labels = checked_mos(labels, count)
         rows = self.features(sources) if features is None else features
-        regressor = MOSRegressor(**{"feature_mean": self.feature_mean, "feature_scale": self.feature_scale} | options)
         try:
             found = find_groups(
                 rows,
                 names=groups,
                 # A stream has been read by now.
                 thumbnails=[None if hasattr(one, "read") else gray_thumbnail(one) for one in sources] or None,
-                feature_mean=regressor.feature_mean,
-                feature_scale=regressor.feature_scale,
+                feature_mean=options.get("feature_mean", self.feature_mean),
+                feature_scale=options.get("feature_scale", self.feature_scale),
             )
-            self.regressor_ = regressor.fit(rows, labels, found.units, weights)
+            rows, regressor = self.regression(rows, prior_, **options)
+            self.regressor_, self.prior_ = regressor.fit(rows, labels, found.units, weights), prior_
         except LabelsError:
             raise
         except ValueError as error:
@@ -244,7 +260,11 @@ class GRepQ:
         *,
         features: ArrayLike | None = None,
     ) -> Prediction:
-        """MOS and its interval for images by the jackknife+ (Barber et al. 2021).
+        """MOS and its interval for images.
+
+        After a fit, on the scale of its labels, with intervals by the jackknife+ (Barber et al. 2021). Before any,
+        what people would be expected to say on a scale from 0 to 100, learned from others' ratings of other
+        photographs, with intervals by the quantiles of its residuals there.
 
         Args:
             images: as for :meth:`score`; None where ``features`` are given.
@@ -252,11 +272,12 @@ class GRepQ:
             features: ``(n, d)`` from :meth:`features`, in place of the images.
 
         Raises:
-            NotFittedError: neither fitted nor loaded fitted.
+            NotFittedError: neither fitted nor loaded fitted, and the model has no ratings.
             ImageError: an image cannot be used.
             UsageError: neither or both of images and features, or a confidence out of range.
         """
-        if not hasattr(self, "regressor_"):
+        fitted = hasattr(self, "regressor_")
+        if not fitted and self.ratings is None:
             raise NotFittedError(
                 f"model {self.name!r} has seen no labels: call fit(images, mos), or load a fitted model"
             )
@@ -268,11 +289,69 @@ class GRepQ:
         if features is None:
             sources, single = split_batch(images)
             rows = self.features(sources)
-        mos = self.regressor_.predict(rows)
-        low, high = self.regressor_.predict_interval(rows, confidence)
+        if fitted:
+            rows = self._with_prior(rows, self.prior_)
+            mos = self.regressor_.predict(rows)
+            low, high = self.regressor_.predict_interval(rows, confidence)
+        else:
+            assert self.ratings is not None  # refused above
+            opinion = self.ratings.opinion(rows, self.high_level_scores(rows))
+            mos = np.clip(opinion, LOWEST, HIGHEST)
+            low, high = self.ratings.interval(opinion, confidence)
+        source: Literal["labels", "ratings"] = "labels" if fitted else "ratings"
         if single:
-            return Prediction(float(mos[0]), float(low[0]), float(high[0]), confidence)
-        return Prediction(mos, low, high, confidence)
+            return Prediction(float(mos[0]), float(low[0]), float(high[0]), confidence, source)
+        return Prediction(mos, low, high, confidence, source)
+
+    def regression(
+        self, features: ArrayLike, prior: Prior = "auto", **options: Any
+    ) -> tuple[NDArray[np.float64], MOSRegressor]:
+        """What :meth:`fit` fits: rows of features and head start ``(n, d + k)``, and the unfitted regressor for them.
+
+        Args:
+            features: ``(n, d)`` from :meth:`features`.
+            prior: as for :meth:`fit`.
+            options: likewise.
+
+        Raises:
+            UsageError: features of another shape or not finite, or a prior that the model cannot give.
+        """
+        from grepq_iqa.calibration.prior import column_names, column_statistics, resolved
+        from grepq_iqa.calibration.regressor import MOSRegressor, feature_statistics
+
+        prior = resolved(prior, ratings=self.ratings is not None)
+        given = {"feature_mean": self.feature_mean, "feature_scale": self.feature_scale} | options
+        rows = self._with_prior(features, prior)
+        if prior == "none":
+            return rows, MOSRegressor(**given)
+        names = column_names(prior)
+        known = {}
+        if self._quantiles is not None:
+            known["zero-shot"] = (float(np.mean(self._quantiles)), float(np.std(self._quantiles)))
+        if self.ratings is not None:
+            known["ratings"] = (float(self.ratings.expected[0]), float(self.ratings.expected[1]))
+        k = len(names)
+        columns = dict(zip(names, rows[:, -k:].T, strict=True))
+        own = feature_statistics(rows[:, :-k], given["feature_mean"], given["feature_scale"])
+        statistics = [np.append(a, b) for a, b in zip(own, column_statistics(columns, known), strict=True)]
+        # Opinions part more about some photographs than about others, and the last column tells about which.
+        spread = None if self.ratings is None or names[-1] != "ratings" else self.ratings.spread
+        settings = {"feature_mean": statistics[0], "feature_scale": statistics[1], "unclipped": k, "spread": spread}
+        return rows, MOSRegressor(**given | settings)
+
+    def high_level_scores(self, features: ArrayLike) -> NDArray[np.float64]:
+        """Q_H ``(n,)`` of features ``(n, d)``: the part of the zero-shot score that they determine.
+
+        Raises:
+            UsageError: features of another shape.
+        """
+        rows = np.asarray(features, dtype=np.float32)
+        if rows.ndim != 2 or rows.shape[1] != self.feature_dim:
+            raise UsageError(f"features have shape {rows.shape} where (n, {self.feature_dim}) is expected")
+        high = np.ascontiguousarray(rows[:, : self._components.high_level.feature_dim])
+        with torch.inference_mode(), one_blas_thread():
+            embeddings = self._components.high_level.embed(torch.from_numpy(high).to(self.device)).cpu().numpy()
+        return np.array([self._high_level_score(embedding) for embedding in embeddings], dtype=np.float64)
 
     def save_pretrained(self, directory: str | os.PathLike[str]) -> Path:
         """Write the model directory, with the fitted regressor if there is one; returns the directory."""
@@ -284,6 +363,8 @@ class GRepQ:
             self.encoder_hash,
             getattr(self, "regressor_", None),
             self.max_side,
+            prior=getattr(self, "prior_", "none"),
+            ratings_hash=self.ratings.hash if self.ratings else None,
         )
 
     def push_to_hub(
@@ -371,9 +452,26 @@ class GRepQ:
             patches.mean, patches.covariance, components.pristine_mean, components.pristine_covariance
         )
         low = zero_shot.low_level_quality(distance, self._distance_scale)
-        good, bad = components.prompts["good"], components.prompts["bad"]
-        high = zero_shot.high_level_quality(embedding, good, bad, self._logit_scale)
+        high = self._high_level_score(embedding)
         return Score(low + high, low, high, self.percentile(low + high), warnings)
+
+    def _high_level_score(self, embedding: NDArray[Any]) -> float:
+        good, bad = self._components.prompts["good"], self._components.prompts["bad"]
+        return zero_shot.high_level_quality(embedding, good, bad, self._logit_scale)
+
+    def _with_prior(self, features: ArrayLike, prior: str) -> NDArray[np.float64]:
+        """Features ``(n, d)`` as float64, and behind them the columns of a resolved prior."""
+        from grepq_iqa.calibration.prior import column_names, with_columns
+
+        names = column_names(prior)
+        rows = np.asarray(features, dtype=np.float64)
+        if not names:
+            return rows
+        zero_shot_part = self.high_level_scores(rows)
+        columns = {"zero-shot": zero_shot_part}
+        if self.ratings is not None:
+            columns["ratings"] = self.ratings.opinion(rows, zero_shot_part)
+        return with_columns(rows, {name: columns[name] for name in names})
 
 
 def _require_one(images: object, features: object) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -62,15 +63,20 @@ class Score:
 
 @dataclass(frozen=True)
 class Prediction:
-    """Predicted MOS on the scale of the labels; arrays for several images, floats for one.
+    """Predicted MOS; arrays for several images, floats for one.
+
+    After a fit it is on the scale of the labels. Before any fit it is what people would be expected to say on a scale
+    from 0, the worst, to 100, learned from others' ratings of other photographs; ``source`` tells which.
 
     Attributes:
         mos: predicted mean opinion score.
         low, high: ends of the interval that holds the true MOS with probability ``confidence``.
         confidence: as asked for, in (0, 1).
+        source: "labels" of a fit, or "ratings" of others.
     """
 
     mos: NDArray[np.float64] | float
     low: NDArray[np.float64] | float
     high: NDArray[np.float64] | float
     confidence: float
+    source: Literal["labels", "ratings"] = "labels"

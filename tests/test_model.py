@@ -99,8 +99,10 @@ def test_save_and_load_again(compact, photos, tmp_path):
     again = GRepQ.from_pretrained(directory, device="cpu", dtype="float32")
     assert again.encoder_hash == compact.encoder_hash
     assert again.score(photos[0]) == compact.score(photos[0])
+    (directory / "ratings.safetensors").unlink()
+    without_ratings = GRepQ.from_pretrained(directory, device="cpu", dtype="float32")
     with pytest.raises(NotFittedError):
-        again.predict(photos)
+        without_ratings.predict(photos)
     (tmp_path / "file").touch()
     with pytest.raises(UsageError, match="is a file"):
         compact.save_pretrained(tmp_path / "file")

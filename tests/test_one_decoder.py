@@ -26,7 +26,7 @@ DECODERS = (
     r"from PIL\.Image import\b.*\bopen\b",
     r"\bimread\s*\(",
     r"\bread_image\s*\(",
-    r"\bdecode_(image|jpeg|png)\s*\(",
+    r"\bdecode_(jpeg|png)\s*\(",
     r"\bImageFile\.Parser\b",
 )
 

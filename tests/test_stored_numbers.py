@@ -24,7 +24,7 @@ def numbers(model, photos: list[Path]) -> dict[str, np.ndarray]:
     scores = model.score(photos)
     crops = [load_image(photo)[:, y : y + 160, x : x + 160] for photo in photos for y, x in CORNERS]
     labels = 3 + np.cos(np.arange(len(crops)) * 1.7)
-    prediction = model.fit(crops, labels).predict(photos, confidence=0.8)
+    prediction = model.fit(crops, labels, prior="none").predict(photos, confidence=0.8)
     return {
         "scores": np.array([[s.value, s.low_level, s.high_level, s.percentile] for s in scores]),
         "features": model.features(photos),

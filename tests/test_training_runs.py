@@ -309,7 +309,7 @@ def test_the_card_of_an_exported_model_is_written_by_code(workshop):
     provenance = json.loads((folder / "model" / "config.json").read_text(encoding="utf-8"))["provenance"]
     assert yaml.safe_load(card.split("---")[1])["license"] == "mit"
     making = card.split("## How it was made")[1].split("##")[0]
-    assert "| Human scores in training | none |" in making
+    assert "| Human scores in the training of the encoders | none |" in making
     assert f"| Human scores in choosing the recipe | {tomllib.loads(TINY)['provenance']['human_scores']} |" in making
     assert f"| Code version | {__version__} |" in making and "| Recipe | tiny.toml |" in making
     for role in ("low level", "pristine", "unlabeled"):

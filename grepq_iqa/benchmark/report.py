@@ -66,10 +66,12 @@ def tables(result: BenchmarkResult) -> list[Table]:
                 "",
                 "",
             )
-    for row in result.few_labels:
+    ours = [("GRepQ features, ridge", row) for row in result.few_labels]
+    ours += [(f"with head start: {result.prior}", row) for row in result.head_start]
+    for title, row in ours:
         low, high = row.range_srcc
         few.add_row(
-            "GRepQ features, ridge",
+            title,
             str(row.labels),
             f"{row.median_srcc:.3f}",
             f"{low:.3f} to {high:.3f}",

@@ -37,7 +37,9 @@ class BenchmarkResult:
         contents: how many contents they show; None where each is its own.
         zero_shot: method to its correlation metrics over all images: ``Q``, ``Q_L``, ``Q_H`` and the baselines.
         test_parts: method to its zero-shot SRCC on the test part of every split, to compare with `few_labels`.
-        few_labels: by number of labels; empty where none were asked for.
+        few_labels: by number of labels; empty where none were asked for. The paper's protocol: no head start.
+        head_start: likewise, with the head start of `prior`; empty where it is "none".
+        prior: head start of `head_start`.
         seconds: method to median seconds for one picture, decoding included (our three share one pass); NaN where all
             came from the cache of another command.
         per_image: in the order of the data set.
@@ -62,11 +64,14 @@ class BenchmarkResult:
     failed: tuple[tuple[str, str, str], ...] = ()
     notes: tuple[str, ...] = ()
     versions: dict[str, str] = field(default_factory=dict)
+    head_start: tuple[FewLabels, ...] = ()
+    prior: str = "none"
 
     def to_json(self) -> dict[str, Any]:
         """Plain dicts, lists, numbers and strings; what is not finite is null. Medians over splits are written out."""
         content = asdict(self)
-        for row, found in zip(content["few_labels"], self.few_labels, strict=True):
+        rows = [*content["few_labels"], *content["head_start"]]
+        for row, found in zip(rows, (*self.few_labels, *self.head_start), strict=True):
             row |= {"median_srcc": found.median_srcc, "median_plcc": found.median_plcc}
         content["test_parts_median"] = {name: float(np.median(v)) for name, v in self.test_parts.items()}
         result: dict[str, Any] = _plain(content)

@@ -20,6 +20,7 @@ from grepq_iqa.benchmark.few_labels import FewLabels, few_labels
 from grepq_iqa.benchmark.result import BenchmarkResult, ImageScores
 from grepq_iqa.benchmark.result_log import Entry, ResultLog
 from grepq_iqa.benchmark.splits import Split, official_splits, random_splits
+from grepq_iqa.calibration.prior import resolved
 from grepq_iqa.data.images import load_image
 from grepq_iqa.errors import GrepqError, ImageError, UsageError
 from grepq_iqa.metrics import srcc
@@ -66,7 +67,8 @@ def run(
         baselines: names from `grepq_iqa.benchmark.baselines.BASELINES`.
         cache_dir: where features and scores of single images are kept, and taken from when a run is repeated; the
             `FeatureCache` there is shared with other commands. None: nowhere.
-        make_regressor: returns a fresh regressor; default: `MOSRegressor` with the model's feature statistics.
+        make_regressor: returns a fresh regressor, which is measured alone; default: `MOSRegressor` with the model's
+            feature statistics, which is the paper's protocol, and beside it the same with the model's head start.
         resamples: of the bootstrap; 0: no intervals.
         seed: of splits and bootstrap.
         progress: told of every image.
@@ -105,9 +107,16 @@ def run(
             notes.append(f"left out {dropped} labels: unusable images leave {room} to draw from")
         label_counts = tuple(count for count in label_counts if count <= room)
     few: list[FewLabels] = []
+    started: list[FewLabels] = []
+    prior = "none" if make_regressor else resolved("auto", ratings=model.ratings is not None)
     if label_counts:
         rows = np.stack([features[path] for path in images.paths])
         few = few_labels(rows, images.mos, make_regressor or _default_regressor(model), label_counts, all_splits)
+        if prior != "none":
+            from sklearn.base import clone
+
+            extended, regressor = model.regression(rows, "auto")
+            started = few_labels(extended, images.mos, lambda: clone(regressor), label_counts, all_splits)
     return BenchmarkResult(
         dataset=images.name,
         scale=images.scale,
@@ -129,6 +138,8 @@ def run(
             for name, values in scores.items()
         },
         few_labels=tuple(few),
+        head_start=tuple(started),
+        prior=prior,
         seconds={name: _median_seconds(entries.values()) for name, entries in found.items()},
         per_image=tuple(
             ImageScores(str(path), float(images.mos[i]), {name: float(values[i]) for name, values in scores.items()})

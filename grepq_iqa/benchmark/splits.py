@@ -19,6 +19,15 @@ Split = tuple[Indices, Indices]
 TEST_FRACTION = 0.2
 
 
+CHOICE_SEED = 0
+"""Of the half of a labeled set on which settings are chosen; figures are reported on the other."""
+
+
+def choice_half(n: int) -> Indices:
+    """Positions of the half, rounded down, of ``n`` images by name on which every setting is chosen, rising."""
+    return np.sort(np.random.default_rng(CHOICE_SEED).permutation(n)[: n // 2])
+
+
 def random_splits(
     n: int,
     splits: int = 10,

@@ -77,11 +77,14 @@ def feature_statistics(
     return mean, scale
 
 
-def standardize(X: Array, mean: Array, scale: Array, clip: float | None = 3.0) -> Array:
-    """``(X - mean) / scale`` limited to ``[-clip, clip]``, ``(n, d)``."""
+def standardize(X: Array, mean: Array, scale: Array, clip: float | None = 3.0, unclipped: int = 0) -> Array:
+    """``(X - mean) / scale`` limited to ``[-clip, clip]`` but for the last ``unclipped`` columns, ``(n, d)``."""
     Z = X - mean
     Z /= scale
-    return Z if clip is None else np.clip(Z, -clip, clip, out=Z)
+    if clip is not None:
+        limited = Z[:, : Z.shape[1] - unclipped]
+        np.clip(limited, -clip, clip, out=limited)
+    return Z
 
 
 class MOSRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # scikit-learn has no types
@@ -94,6 +97,10 @@ class MOSRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # scik
         feature_scale: ``(d,)``, standard deviation likewise. A feature without spread is left at scale 1.
         clip: standardized features are limited to ``[-clip, clip]``, so that one strange image cannot carry a
             prediction away; None: no limit.
+        unclipped: how many of the last columns are exempt from it: those of a head start, whose size is the message.
+        spread: how far labels are expected to lie from a prediction, as a function of the last column: its values,
+            rising, and the positive spread at each, ``(2, k)``, linear between them. Known beforehand, on any scale;
+            intervals are as much wider or narrower, and as valid. None: the same everywhere.
 
     Attributes:
         alpha_: penalty chosen.
@@ -107,6 +114,7 @@ class MOSRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # scik
         loo_predictions_: ``(n,)``, that prediction.
         units_: ``(n,)``, the group of each row, numbered from 0; n different ones where no row shares its group.
         shares_: ``(n,)``, each row's share in the mean label, its weight over the sum of all.
+        loo_spread_: ``(n,)``, spread expected of each label.
         influence_: ``(n, d)``, derivative of ``coef_`` by each label.
         mean_, scale_: ``(d,)``, the statistics used to standardize.
         n_features_in_: d.
@@ -120,11 +128,15 @@ class MOSRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # scik
         feature_mean: ArrayLike | None = None,
         feature_scale: ArrayLike | None = None,
         clip: float | None = 3.0,
+        unclipped: int = 0,
+        spread: ArrayLike | None = None,
     ) -> None:
         self.alphas = alphas
         self.feature_mean = feature_mean
         self.feature_scale = feature_scale
         self.clip = clip
+        self.unclipped = unclipped
+        self.spread = spread
 
     def fit(
         self, X: ArrayLike, y: ArrayLike, groups: ArrayLike | None = None, weights: ArrayLike | None = None
@@ -170,6 +182,7 @@ class MOSRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # scik
         self.loo_residuals_ = residuals[best] / root
         self.loo_predictions_ = mos - self.loo_residuals_
 
+        self.loo_spread_ = self._spread_of(rows)
         self.influence_ = root[:, None] * _influence(spectrum, Z, self.alpha_)
         self.coef_ = centered_mos @ self.influence_
         self.intercept_ = float(level - self.center_ @ self.coef_)
@@ -197,18 +210,22 @@ class MOSRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # scik
         """
         if not 0.5 <= confidence < 1:
             raise UsageError(f"confidence must be at least 0.5 and below 1, got {confidence}")
-        Z = self._standardized_input(X)
+        check_is_fitted(self)
+        given: Array = validate_data(self, X, dtype=np.float64, reset=False)
+        Z, spread = self._standardize(given), self._spread_of(given)
         n = unit_count(self.units_)
         # Rank of the order statistic (Barber et al. 2021, equation 1.4); rounded so that 0.9 * 10 is 9, not a bit more.
         rank = int(np.ceil(round(confidence * (n + 1), 9)))
         if rank > n:
             return np.full(len(Z), -np.inf), np.full(len(Z), np.inf)
-        width = np.abs(self.loo_residuals_)
+        # Residuals in units of the spread expected there, and back: the jackknife+ of those normalized residuals.
+        normalized = np.abs(self.loo_residuals_) / self.loo_spread_
         low, high = np.empty(len(Z)), np.empty(len(Z))
-        step = max(1, _BLOCK // len(width))
+        step = max(1, _BLOCK // len(normalized))
         for start in range(0, len(Z), step):
             rows = slice(start, start + step)
             left_out = self._leave_one_out(Z[rows])
+            width = normalized * spread[rows, None]
             if shared(self.units_):
                 each = 1 / np.bincount(self.units_)[self.units_]
                 low[rows] = -_weighted_rank(width - left_out, each, confidence * (n + 1))
@@ -237,8 +254,11 @@ class MOSRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # scik
             "intercept": np.array([self.intercept_]),
             "loo_predictions": self.loo_predictions_,
             "loo_residuals": self.loo_residuals_,
+            "loo_spread": self.loo_spread_,
             "mean": self.mean_,
             "scale": self.scale_,
+            "spread": np.empty((2, 0)) if self.spread is None else np.asarray(self.spread, dtype=np.float64),
+            "unclipped": np.array([self.unclipped], dtype=np.float64),
         } | further
 
     @classmethod
@@ -255,11 +275,15 @@ class MOSRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # scik
         arrays = _checked_state(state, name)
         clip = float(arrays["clip"][0])
         regressor = cls(
-            feature_mean=arrays["mean"], feature_scale=arrays["scale"], clip=None if np.isinf(clip) else clip
+            feature_mean=arrays["mean"],
+            feature_scale=arrays["scale"],
+            clip=None if np.isinf(clip) else clip,
+            unclipped=int(arrays["unclipped"][0]),
+            spread=arrays["spread"] if arrays["spread"].size else None,
         )
         regressor.alpha_ = float(arrays["alpha"][0])
         regressor.intercept_ = float(arrays["intercept"][0])
-        for key in ("center", "coef", "influence", "loo_predictions", "loo_residuals", "mean", "scale"):
+        for key in ("center", "coef", "influence", "loo_predictions", "loo_residuals", "loo_spread", "mean", "scale"):
             setattr(regressor, f"{key}_", arrays[key])
         regressor.units_ = arrays["units"].astype(np.intp)
         regressor.shares_ = arrays["shares"]
@@ -267,7 +291,15 @@ class MOSRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # scik
         return regressor
 
     def _standardize(self, X: Array) -> Array:
-        return standardize(X, self.mean_, self.scale_, self.clip)
+        return standardize(X, self.mean_, self.scale_, self.clip, self.unclipped)
+
+    def _spread_of(self, X: Array) -> Array:
+        """Spread expected of the rows ``(m, d)``, ``(m,)``."""
+        if self.spread is None:
+            return np.ones(len(X))
+        at, sizes = np.asarray(self.spread, dtype=np.float64)
+        result: Array = np.interp(X[:, -1], at, sizes)
+        return result
 
     def _standardized_input(self, X: ArrayLike) -> Array:
         check_is_fitted(self)
@@ -431,11 +463,16 @@ def _checked_state(state: Mapping[str, Any], name: str) -> dict[str, Array]:
         "intercept": (1,),
         "loo_predictions": (n,),
         "loo_residuals": (n,),
+        "loo_spread": (n,),
         "mean": (d,),
         "scale": (d,),
         "shares": (n,),
         "units": (n,),
+        "spread": (2, np.shape(state.get("spread", np.empty((2, 0))))[-1]),
+        "unclipped": (1,),
     }
+    # version 0.1 knew no head start
+    state = {"loo_spread": np.ones(n), "spread": np.empty((2, 0)), "unclipped": np.zeros(1)} | dict(state)
     if missing := sorted(shapes.keys() - state.keys()):
         raise refuse(f"lacks {', '.join(missing)}")
     if unexpected := sorted(state.keys() - shapes.keys()):

@@ -31,6 +31,12 @@ _LABELS_FITTED = 5000
 _NAMED = 5
 # Rank correlation with the zero-shot score below which the labels seem to run the other way, and labels to say so.
 _OPPOSED, _ENOUGH_TO_JUDGE = -0.3, 20
+HEAD_STARTS = {
+    "zero-shot": "the zero-shot score",
+    "ratings": "others' ratings of other photographs",
+    "both": "the zero-shot score and others' ratings of other photographs",
+}
+"""Priors in words."""
 
 
 @dataclass(frozen=True)
@@ -42,6 +48,8 @@ class FitReport:
         alpha: penalty chosen.
         zero_shot_srcc: SRCC of the zero-shot score with the labels, positive where they agree; NaN if scores are equal.
         validation, curve: None with fewer than 6 labels, those of one group counted once.
+        prior: head start of the fit, resolved.
+        without_prior: SRCC of the same fit without it, in the same folds; None without one or with fewer than 6 labels.
         worst: rows of ``labels`` whose held-out prediction is farthest from the label, the farthest first.
         groups: rows that are not independent.
         comparison: with the zero-shot score; None without a validation, or where all zero-shot scores are equal.
@@ -59,6 +67,9 @@ class FitReport:
     comparison: Comparison | None
     suspicious: NDArray[np.intp]
     left_out: Array
+
+    prior: str = "none"
+    without_prior: Estimate | None = None
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -100,6 +111,8 @@ class FitReport:
                 self._row(i) | {"mos": float(self.labels.mos[i]), "predicted": float(self.left_out[i])}
                 for i in self.suspicious
             ],
+            "prior": self.prior,
+            "srcc_without_prior": vars(self.without_prior) if self.without_prior else None,
             "validation": None,
             "learning_curve": None,
             "worst": [],
@@ -160,6 +173,10 @@ class FitReport:
         for name, estimate in (("SRCC", v.srcc), ("PLCC", v.plcc), ("RMSE", v.rmse)):
             lines.append(f"  {name}  {_range(estimate)}")
         lines.append(f"  {v.confidence:.0%} intervals hold {v.coverage:.1%} of the held-out labels{_width(v)}")
+        if self.without_prior:
+            plain = self.without_prior.value
+            lines.append(f"  head start: {HEAD_STARTS[self.prior]}")
+            lines.append(f"    without it SRCC {plain:.3f} in the same folds ({v.srcc.value - plain:+.3f} by it)")
         if np.isfinite(self.zero_shot_srcc):
             lines.append(f"  without any label, the zero-shot score has SRCC {self.zero_shot_srcc:.3f}")
         if self.comparison:
@@ -215,6 +232,8 @@ def report_fit(
     scores: Sequence[float],
     *,
     groups: Groups | None = None,
+    without_prior: tuple[ArrayLike, MOSRegressor] | None = None,
+    prior: str = "none",
     confidence: float = 0.9,
     worst_count: int = 5,
     seed: int = 0,
@@ -223,10 +242,12 @@ def report_fit(
 
     Args:
         regressor: fitted.
-        features: ``(n, d)``, row by row those of ``labels``.
+        features: ``(n, d)``, row by row those of ``labels``, with the columns of the head start.
         labels: the table.
         scores: zero-shot scores ``(n,)``.
         groups: rows that are not independent, as they were fitted on; None: every row stands for itself.
+        without_prior: rows and unfitted regressor of the same fit without its head start, to compare with.
+        prior: the head start, resolved.
         confidence: of the intervals.
         worst_count: how many of the worst-predicted images to name.
         seed: of the splits into folds.
@@ -237,12 +258,15 @@ def report_fit(
     units = groups.units
     towards_quality = (-1 if labels.lower_is_better else 1) * labels.mos
     zero_shot_srcc = metrics.srcc(scores, towards_quality)
-    validation = curve = comparison = None
+    validation = curve = comparison = plain = None
     farthest = suspicious = np.empty(0, dtype=np.intp)
     if groups.unit_count >= MIN_TO_VALIDATE:
         repeats = max(1, min(10, _LABELS_FITTED // n))
         shared: dict[str, Any] = {"groups": units, "weights": labels.weights, "seed": seed}
         validation = cross_validate(regressor, features, labels.mos, repeats=repeats, confidence=confidence, **shared)
+        if without_prior is not None:
+            rows, unfitted = without_prior
+            plain = cross_validate(unfitted, rows, labels.mos, repeats=repeats, confidence=confidence, **shared).srcc
         curve = learning_curve(regressor, features, labels.mos, repeats=(repeats + 1) // 2, **shared)
         farthest = metrics.largest(np.abs(labels.mos - validation.predicted), worst_count)
         suspicious = outlying(regressor.loo_residuals_)
@@ -260,6 +284,8 @@ def report_fit(
         comparison=comparison,
         suspicious=suspicious,
         left_out=regressor.loo_predictions_,
+        prior=prior,
+        without_prior=plain,
     )
 
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from safetensors import safe_open
 from safetensors.numpy import save
 
+from grepq_iqa.calibration.prior import PRIORS, column_names
 from grepq_iqa.errors import UsageError, WeightsError
 from grepq_iqa.files import replacing, write_atomically
 
@@ -20,12 +21,29 @@ if TYPE_CHECKING:
 CALIBRATION = "calibration.safetensors"
 
 
+class Calibration(NamedTuple):
+    """What a fitted model holds beside its encoders.
+
+    Attributes:
+        regressor: fitted.
+        max_side: of the pictures that it was fitted on (0: not shrunk); None in files that did not note it.
+        prior: head start of the fit, resolved; "none" in files of version 0.1.
+    """
+
+    regressor: MOSRegressor
+    max_side: int | None
+    prior: str
+
+
 def write_directory(
     directory: Path,
     files: Mapping[str, Path],
     encoder_hash: str,
     regressor: MOSRegressor | None,
     max_side: int | None,
+    *,
+    prior: str = "none",
+    ratings_hash: str | None = None,
 ) -> Path:
     """Copy a model's ``files`` into ``directory``, with the regressor as it is now.
 
@@ -37,6 +55,8 @@ def write_directory(
         encoder_hash: of the features that the regressor was fitted on.
         regressor: None leaves calibration.safetensors out.
         max_side: to which the pictures were shrunk that the regressor was fitted on, None for not at all.
+        prior: head start of the fit, resolved.
+        ratings_hash: of the ratings predictor, where the prior uses one.
 
     Raises:
         UsageError: ``directory`` is a file, holds something that is not a model, or cannot be written.
@@ -51,7 +71,9 @@ def write_directory(
             (directory / CALIBRATION).unlink(missing_ok=True)
         else:
             state = {key: np.ascontiguousarray(value) for key, value in regressor.state().items()}
-            notes = {"encoder_hash": encoder_hash, "max_side": str(max_side or 0)}
+            notes = {"encoder_hash": encoder_hash, "max_side": str(max_side or 0), "prior": prior}
+            if ratings_hash and prior in ("ratings", "both"):
+                notes["ratings_hash"] = ratings_hash
             write_atomically(directory / CALIBRATION, save(state, metadata=notes))
     except OSError as error:
         raise UsageError(f"cannot write the model to {directory}: {error.strerror or error}") from error
@@ -70,13 +92,19 @@ def require_model_folder(directory: Path) -> None:
         raise UsageError(f"{directory} holds other files and no model; give a new folder")
 
 
-def read_calibration(files: Mapping[str, Path], encoder_hash: str, name: str) -> tuple[MOSRegressor, int | None]:
-    """The regressor in ``files``, and the ``max_side`` of the pictures that it was fitted on (0: not shrunk).
+def read_calibration(
+    files: Mapping[str, Path], encoder_hash: str, name: str, ratings_hash: str | None = None
+) -> Calibration:
+    """What `write_directory` left in ``files`` of a fit, or version 0.1 did.
 
-    The latter is None in files of a version that did not note it.
+    Args:
+        files: name in a model directory -> path.
+        encoder_hash: of the model's encoders.
+        name: of the model, for errors.
+        ratings_hash: of the model's ratings predictor; None without one.
 
     Raises:
-        WeightsError: it is damaged, or was fitted on the features of other encoders.
+        WeightsError: it is damaged, or was fitted on the features of other encoders or with other ratings.
     """
     from grepq_iqa.calibration.regressor import MOSRegressor
 
@@ -95,5 +123,15 @@ def read_calibration(files: Mapping[str, Path], encoder_hash: str, name: str) ->
             CALIBRATION,
             "fit again with this model",
         )
-    side = notes.get("max_side")
-    return MOSRegressor.from_state(state, name=name), int(side) if side and side.isdigit() else None
+    if notes.get("ratings_hash", ratings_hash) != ratings_hash:
+        raise WeightsError(
+            f"{CALIBRATION} of {name!r} was fitted with another ratings.safetensors than the model has",
+            name,
+            CALIBRATION,
+            "fit again with this model",
+        )
+    side, prior = notes.get("max_side"), notes.get("prior", "none")
+    regressor = MOSRegressor.from_state(state, name=name)
+    if prior == "auto" or prior not in PRIORS or regressor.unclipped != len(column_names(prior)):
+        raise WeightsError(f"{CALIBRATION} of {name!r} has an unknown head start {prior!r}", name, CALIBRATION)
+    return Calibration(regressor, int(side) if side and side.isdigit() else None, prior)

@@ -44,6 +44,16 @@ class Repeats(str, Enum):
     error = "error"
 
 
+class PriorChoice(str, Enum):
+    """As `grepq_iqa.calibration.prior.Prior`."""
+
+    auto = "auto"
+    none = "none"
+    zero_shot = "zero-shot"
+    ratings = "ratings"
+    both = "both"
+
+
 def fit(
     csv: Annotated[Path, typer.Option("--csv", help="Table of images and scores; its first line names the columns.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder to write the fitted model to.")],
@@ -86,6 +96,12 @@ def fit(
     plot: Annotated[
         Path | None, typer.Option(help="Draw predicted against given scores and the learning curve to this file.")
     ] = None,
+    prior: Annotated[
+        PriorChoice,
+        typer.Option(
+            help="Head start: the zero-shot score, others' ratings of other photographs, both, or none as in the paper."
+        ),
+    ] = PriorChoice.auto,
     confidence: Annotated[float, typer.Option(min=0.5, max=0.999, help="Of the intervals in the report.")] = 0.9,
     as_json: Annotated[bool, typer.Option("--json", help="Report as one JSON object.")] = False,
     seed: Annotated[int, typer.Option(min=0, help="Of the splits for cross-validation.")] = 0,
@@ -140,6 +156,7 @@ def fit(
         require_writable(plot, overwrite=overwrite, inputs=labels.paths)
 
     from grepq_iqa.calibration.groups import find_groups
+    from grepq_iqa.calibration.prior import resolved
     from grepq_iqa.calibration.regressor import checked_mos
     from grepq_iqa.calibration.report import report_fit
     from grepq_iqa.data.thumbnails import gray_thumbnail
@@ -148,6 +165,7 @@ def fit(
     checked_mos(labels.mos, len(labels))  # before minutes of features
 
     grepq = GRepQ.from_pretrained(model, device=device, dtype=dtype, max_side=max_side)
+    resolved(prior.value, ratings=grepq.ratings is not None)  # likewise
     labels, features, scores = _features_of(grepq, labels, open_cache(grepq, cache, no_cache), csv, skip_bad_rows)
     groups = find_groups(
         features,
@@ -157,10 +175,20 @@ def fit(
         feature_mean=grepq.feature_mean,
         feature_scale=grepq.feature_scale,
     )
-    grepq.fit(features=features, mos=labels.mos, groups=groups.units, weights=labels.weights)
+    grepq.fit(features=features, mos=labels.mos, groups=groups.units, weights=labels.weights, prior=prior.value)
     grepq.save_pretrained(output)
 
-    report = report_fit(grepq.regressor_, features, labels, scores, groups=groups, confidence=confidence, seed=seed)
+    report = report_fit(
+        grepq.regressor_,
+        grepq.regression(features, prior.value)[0],
+        labels,
+        scores,
+        groups=groups,
+        without_prior=None if grepq.prior_ == "none" else grepq.regression(features, "none"),
+        prior=grepq.prior_,
+        confidence=confidence,
+        seed=seed,
+    )
     typer.echo(json.dumps(report.as_dict(), indent=2) if as_json else report.as_text(), nl=as_json)
     for warning in report.warnings:
         typer.echo(f"grepq: warning: {warning}", err=True)

@@ -1,4 +1,4 @@
-"""``grepq predict``: MOS with intervals, by a fitted model."""
+"""``grepq predict``: MOS with intervals, by a fitted model or from others' ratings."""
 
 from __future__ import annotations
 
@@ -31,8 +31,13 @@ if TYPE_CHECKING:
 def predict(
     paths: Paths,
     model: Annotated[
-        str, typer.Option("--model", "-m", help="Folder written by `grepq fit`, or owner/repo[@revision].")
-    ],
+        str | None,
+        typer.Option(
+            "--model",
+            "-m",
+            help="Folder written by `grepq fit`, or owner/repo[@revision]. [default: compact as it is]",
+        ),
+    ] = None,
     confidence: Annotated[
         float, typer.Option(min=0.5, max=0.999, help="How often low to high shall hold the true score.")
     ] = 0.9,
@@ -48,10 +53,13 @@ def predict(
 ) -> None:
     """Predict scores on your own scale, each with the interval that its true value lies in.
 
-    mos is on the scale of the labels fitted on, and in their direction. Exit status: 0 all well, 1 some images
-    failed, 2 wrong usage or no model.
+    mos is on the scale of the labels fitted on, and in their direction. With a model that was not fitted it is what
+    people would be expected to say, from 0 (bad) to 100, learned from others' ratings of other photographs. Exit
+    status: 0 all well, 1 some images failed, 2 wrong usage or no model.
 
     Examples:
+
+      grepq predict photo.jpg
 
       grepq predict photo.jpg --model my-model
 
@@ -70,9 +78,14 @@ def predict(
 
     grepq = GRepQ.from_pretrained(model, device=device, dtype=dtype, max_side=max_side)
     grepq.max_pixels = max_pixels or grepq.max_pixels
-    if not hasattr(grepq, "regressor_"):
+    if hasattr(grepq, "regressor_"):
+        fit = hashlib.sha256(grepq.regressor_.coef_.tobytes()).hexdigest()
+    elif grepq.ratings is not None:
+        fit = grepq.ratings.hash
+        typer.echo(f"grepq: {_whose_ratings(grepq.config)}", err=True)
+    else:
         raise NotFittedError(
-            f"model {model!r} has seen no labels; fit one with: grepq fit --csv labels.csv -o my-model"
+            f"model {grepq.name!r} has seen no labels; fit one with: grepq fit --csv labels.csv -o my-model"
         )
 
     def row(result: Result) -> Mapping[str, Any]:
@@ -86,7 +99,6 @@ def predict(
             low, high = None, None
         return {"mos": mos, "low": low, "high": high, "warnings": notes}
 
-    fit = hashlib.sha256(grepq.regressor_.coef_.tobytes()).hexdigest()
     write_rows(
         "predict",
         grepq,
@@ -97,4 +109,16 @@ def predict(
         settings=run_settings(grepq, confidence=confidence, fit=fit),
         resume=resume,
         features=True,
+    )
+
+
+def _whose_ratings(config: Mapping[str, Any]) -> str:
+    """One sentence for people who have given no labels of their own."""
+    record = (config.get("provenance") or {}).get("ratings") or {}
+    data = (record.get("data") or [{}])[0]
+    count = f"{data['count']:,} " if data.get("count") else ""
+    source = f" ({data['name']}: {record.get('ratings', 'not recorded')})" if data.get("name") else ""
+    return (
+        f"no labels of yours: mos goes from 0 to 100 and is learned from others' ratings of {count}other "
+        f"photographs{source}; `grepq fit` learns your own scale"
     )

@@ -15,7 +15,7 @@ PILLOW_FORMATS = (
     *("AVIF", "BMP", "BLP", "CUR", "DCX", "DDS", "DIB", "FITS", "GIF", "ICNS", "ICO", "IM", "JPEG", "JPEG2000"),
     *("MSP", "PCD", "PCX", "PNG", "PPM", "PSD", "QOI", "SGI", "SUN", "TGA", "TIFF", "WEBP", "XBM", "XPM"),
 )
-"""Names for `Image.open(formats=...)`. All of them are decoded inside this process."""
+"""Names for the argument ``formats`` of Pillow's opener. All of them are decoded inside this process."""
 
 RAW_EXTENSIONS = (
     frozenset((".3fr", ".arw", ".cr2", ".cr3", ".crw", ".dcr", ".dng", ".erf", ".iiq", ".kdc", ".mef", ".mos"))

@@ -60,6 +60,10 @@ class HighLevelEncoder(nn.Module):
         """Pixels in [0, 1] to what the tower was trained on."""
         return (x - self.mean) / self.std
 
+    def embed(self, features: Tensor) -> Tensor:
+        """Embedding ``(B, dim)`` of the features ``(B, feature_dim)`` that `forward` answers."""
+        return self.tower.project(features) if isinstance(self.tower, PooledEfficientNet) else features
+
     def forward(self, x: Tensor) -> HighLevelOutput:
         """Embedding and features of images ``(B, 3, H, W)`` in [0, 1]."""
         output: HighLevelOutput = self.tower(self.normalize(x))

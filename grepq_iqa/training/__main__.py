@@ -1,4 +1,4 @@
-"""``python -m grepq_iqa.training``: prepare, low-level, high-level, export, evaluate, publish."""
+"""``python -m grepq_iqa.training``: prepare, low-level, high-level, export, ratings, evaluate, publish."""
 
 from __future__ import annotations
 
@@ -216,6 +216,50 @@ def export(
             on_done=_count(bars, "scored"),
         )
     write_card(out)
+
+
+@app.command()
+def ratings(
+    model: Annotated[Path, typer.Option(help="Model directory to write ratings.safetensors into.")],
+    csv: Annotated[Path, typer.Option(help="Table of rated photographs and their MOS.")],
+    name: Annotated[str, typer.Option(help="What the rated data set is called.")],
+    license: Annotated[str, typer.Option(help="Its license.")] = "none stated",
+    description: Annotated[
+        str, typer.Option(help="How the ratings were made, such as 'laboratory ratings by 30 viewers'.")
+    ] = "not recorded",
+    bounds: Annotated[tuple[float, float], typer.Option(help="Scores of the table that mean worst and best.")] = (0, 1),
+    images: Annotated[Path | None, typer.Option(help="Folder of the images, if not the table's.")] = None,
+    recipe: Recipe = "compact",
+    dtype: Annotated[str, typer.Option(help="Of the encoders: auto, float32, bfloat16 or float16.")] = "auto",
+    cache: Annotated[Path | None, typer.Option(help="Keep features here, and take them from there.")] = None,
+    threads: Threads = 0,
+) -> None:
+    """Learn what people say of photographs, for predictions before any fit and for a head start; Q stays as it is."""
+    from grepq_iqa.feature_cache import FeatureCache, model_key
+    from grepq_iqa.training.ratings import load_encoders, train_ratings
+    from grepq_iqa.training.recipe import RatingsRecipe, load_recipe, recipe_label
+
+    set_threads(threads)
+    settings = load_recipe(recipe, "ratings", RatingsRecipe)
+    grepq = load_encoders(model, dtype)
+    predictor = train_ratings(
+        grepq,
+        model,
+        csv,
+        settings,
+        recipe_name=recipe_label(recipe),
+        images=images,
+        name=name,
+        license=license,
+        description=description,
+        bounds=bounds,
+        cache=None if cache is None else FeatureCache(cache, model_key(grepq)),
+    )
+    low, high = predictor.interval(predictor.expected[:1], 0.9)
+    typer.echo(
+        f"{model}: ratings of {int(predictor.counts.sum())} photographs; a middling one's 90 % interval goes "
+        f"from {low[0]:.0f} to {high[0]:.0f}"
+    )
 
 
 @app.command()

@@ -16,6 +16,7 @@ from scipy.special import expit, logit
 from torch import Tensor, nn
 
 from grepq_iqa._version import __version__
+from grepq_iqa.calibration.ratings import RATINGS
 from grepq_iqa.encoders.high_level import HighLevelEncoder
 from grepq_iqa.encoders.low_level import LowLevelEncoder
 from grepq_iqa.encoders.pooled_efficientnet import PooledEfficientNet
@@ -72,6 +73,7 @@ def export_model(
         max_side: longest side that the model looks at; None for any.
         on_done: called with the number of images scored.
     """
+    (directory / RATINGS).unlink(missing_ok=True)  # it reads the features of the encoders that were there
     encoder = low.encoder
     dense = high.config["architecture"] != "open_clip"
     write_atomically(directory / "high_level.safetensors", save(_halved(high.encoder.tower) | _prompts(high.prompts)))

@@ -84,11 +84,31 @@ class ScoringRecipe:
 
 
 @dataclass(frozen=True)
+class RatingsRecipe:
+    """Settings of the ratings predictor; the penalty of its linear half is chosen by leave-one-out.
+
+    Attributes:
+        components: of the features that the kernel half looks at.
+        kernel_penalty: of that half.
+        score_share: of Q_H beside the mean of both halves, both by their standard deviations.
+        clip: limit of standardized features.
+        parts: of the range of expected opinions, each with residual quantiles of its own.
+    """
+
+    score_share: float
+    components: int = 48
+    kernel_penalty: float = 0.05
+    clip: float = 3.0
+    parts: int = 5
+
+
+@dataclass(frozen=True)
 class ProvenanceRecipe:
     """What a model made by this recipe says of itself.
 
     Attributes:
-        human_scores: how human scores were used in choosing the recipe, a sentence; no training reads any.
+        human_scores: how human scores were used in choosing the recipe, a sentence; the training of the
+            encoders reads none.
     """
 
     human_scores: str

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from safetensors.numpy import load_file as load_arrays
 from torch import Tensor, nn
 
+from grepq_iqa.calibration.ratings import RATINGS, RatingsPredictor, read_ratings
 from grepq_iqa.encoders.high_level import HighLevelEncoder
 from grepq_iqa.encoders.low_level import LowLevelEncoder
 from grepq_iqa.errors import WeightsError
@@ -37,6 +38,7 @@ class ModelComponents:
         features: ``mean``, ``scale`` and ``quantiles``; empty where the model carries none.
         encoder_hash: SHA-256 over the tensors of both files and config's encoder settings, 64 hex digits; of the files
             as they stand, so that a directory of an earlier format keeps its hash, and a fitted model its encoders.
+        ratings: what people said of other photographs, or None; nothing above depends on it.
     """
 
     config: dict[str, Any]
@@ -47,6 +49,7 @@ class ModelComponents:
     prompts: dict[str, NDArray[np.float64]]
     features: dict[str, NDArray[np.float32]]
     encoder_hash: str
+    ratings: RatingsPredictor | None = None
 
 
 def load_components(name: str, files: Mapping[str, Path]) -> ModelComponents:
@@ -89,6 +92,7 @@ def load_components(name: str, files: Mapping[str, Path]) -> ModelComponents:
         prompts={key: vector.double().numpy() for key, vector in prompts.items()},
         features=features,
         encoder_hash=encoder_hash,
+        ratings=read_ratings(files[RATINGS], encoder_hash, name) if RATINGS in files else None,
     )
 
 

@@ -20,6 +20,7 @@ MODEL_FILES = (
     "low_level.safetensors",
     "high_level.safetensors",
     "features.safetensors",
+    "ratings.safetensors",
     "calibration.safetensors",
 )
 REQUIRED_FILES = MODEL_FILES[:3]

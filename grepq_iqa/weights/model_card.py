@@ -171,8 +171,10 @@ def _making(provenance: Mapping[str, Any]) -> str:
         extra = [f"{entry['count']} images" if entry.get("count") else "", str(entry.get("license") or "")]
         role = f"Data, {entry['role'].replace('_', ' ')}" if entry.get("role") else "Data"
         rows.append((role, ", ".join(part for part in [str(entry["name"]), *extra] if part)))
+    if ratings := provenance.get("ratings"):
+        rows.append(("Ratings behind `predict` before a fit and head starts", _in_words_of_ratings(ratings)))
     if human := provenance.get("human_scores"):
-        rows.append(("Human scores in training", "yes" if human.get("in_training") else "none"))
+        rows.append(("Human scores in the training of the encoders", "yes" if human.get("in_training") else "none"))
         rows.append(("Human scores in choosing the recipe", str(human.get("in_choosing_the_recipe", "not recorded"))))
     return _table(("", ""), rows)
 
@@ -183,6 +185,12 @@ def _base_models(provenance: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     given = [provenance.get("base_model"), *records]
     found = [one for entry in given if entry for one in (entry if isinstance(entry, list) else [entry])]
     return [one if isinstance(one, Mapping) else {"name": str(one), "hub": str(one)} for one in found]
+
+
+def _in_words_of_ratings(ratings: Mapping[str, Any]) -> str:
+    licenses = ", ".join(str(entry.get("license") or "none stated") for entry in ratings.get("data") or [{}])
+    how = str(ratings.get("ratings") or "not recorded")
+    return f"{how}; license of ratings.safetensors' data: {licenses}; the score Q does not read them"
 
 
 def _in_words(base: Mapping[str, Any]) -> str:
@@ -218,7 +226,7 @@ def _data(provenance: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     """Data of every stage, each role of a stage once."""
     given = provenance.get("data") or []
     entries: list[Any] = [given] if isinstance(given, (str, Mapping)) else list(given)
-    for stage in ("low_level", "high_level", "export"):
+    for stage in ("low_level", "high_level", "export", "ratings"):
         entries += (provenance.get(stage) or {}).get("data") or []
     known: dict[Any, Mapping[str, Any]] = {}
     for entry in entries:
