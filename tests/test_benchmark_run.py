@@ -25,6 +25,7 @@ from grepq_iqa.benchmark.niqe import block_features, niqe
 from grepq_iqa.benchmark.result import iter_failures, rank_disagreements
 from grepq_iqa.benchmark.result_log import Entry, ResultLog
 from grepq_iqa.benchmark.splits import random_splits
+from grepq_iqa.calibration.regressor import MOSRegressor
 from grepq_iqa.cli.benchmark import app, expand_several
 from grepq_iqa.errors import GrepqError, UsageError
 from grepq_iqa.metrics import srcc
@@ -38,12 +39,16 @@ class SharpnessModel:
     """Stands where GRepQ does: it answers with the spread of differences, fast enough for a test."""
 
     name, encoder_hash, max_side, dtype, feature_dim = "sharpness", "ab" * 32, None, torch.float32, 4
-    max_pixels = 10**8
+    max_pixels, ratings = 10**8, None
     feature_mean = feature_scale = None
     batch_pixels = 1  # every picture by itself
 
     def __init__(self) -> None:
         self.seen = 0
+
+    def regression(self, features, prior):
+        assert prior == "auto"
+        return np.asarray(features, dtype=np.float64), MOSRegressor()
 
     def score_tensors(self, images):
         self.seen += len(images)

@@ -181,3 +181,39 @@ def test_any_bytes_give_labels_or_a_labels_error(tmp_path_factory, content):
         path.write_bytes(prefix + content)
         with pytest.raises(LabelsError):
             read_labels(path)
+
+
+class TestManyBadRows:
+    def test_sixty_lines_with_one_fault_are_summed_up(self, tmp_path: Path):
+        (tmp_path / "labels.csv").write_text("path,mos\n" + "".join(f"gone/{i}.jpg,{i}\n" for i in range(60)))
+        with pytest.raises(LabelsError) as caught:
+            read_labels(tmp_path / "labels.csv")
+        lines = str(caught.value).splitlines()
+        assert len(lines) == 7 and "60 of 60 rows" in lines[0] and "try --images FOLDER" in lines[0]
+        assert "55 more" in lines[-1] and len(caught.value.problems) == 60
+
+    @pytest.mark.parametrize("encoding", ["gbk", "shift_jis"])
+    def test_other_encodings_are_hinted_at_and_read_when_named(self, tmp_path: Path, encoding: str):
+        names = [f"写真{i}.jpg" for i in range(3)]
+        for name in names:
+            (tmp_path / name).touch()
+        rows = "".join(f"{name},{i}\n" for i, name in enumerate(names))
+        (tmp_path / "labels.csv").write_bytes(f"path,mos\n{rows}".encode(encoding))
+        with pytest.raises(LabelsError, match="--encoding gbk or shift_jis"):
+            read_labels(tmp_path / "labels.csv")
+        assert [path.name for path in read_labels(tmp_path / "labels.csv", encoding=encoding).paths] == names
+        with pytest.raises(LabelsError, match="no encoding that Python knows"):
+            read_labels(tmp_path / "labels.csv", encoding="gkb")
+
+    @pytest.mark.parametrize("mark", ["\u200b", "\u200e", "\u202a", "\ufeff"])
+    def test_marks_that_nobody_sees_do_not_hide_a_file(self, tmp_path: Path, mark: str):
+        (tmp_path / "a.jpg").touch()
+        (tmp_path / "labels.csv").write_text(f"path,mos\n{mark}a.jpg{mark},3\n", encoding="utf-8")
+        assert read_labels(tmp_path / "labels.csv").paths == (tmp_path / "a.jpg",)
+
+    def test_a_tilde_is_a_letter(self, tmp_path: Path):
+        (tmp_path / "~photo.jpg").touch()
+        (tmp_path / "labels.csv").write_text("path,mos\n~photo.jpg,3\n~nobody/x.jpg,4\n")
+        with pytest.raises(LabelsError) as caught:
+            read_labels(tmp_path / "labels.csv")
+        assert len(caught.value.problems) == 1 and "~nobody/x.jpg is not a file" in caught.value.problems[0]

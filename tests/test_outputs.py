@@ -212,6 +212,14 @@ def test_a_limit_on_pixels_of_ones_own(grepq, folder, tmp_path, tiny_model):
     assert status == 1 and "--max-pixels" in json.loads(out)["error"]
 
 
+def test_kinds_that_are_left_out_of_a_folder_are_counted_aloud(grepq, folder, tiny_model):
+    for name in ("a.xcf", "b.XCF", "notes.txt"):
+        (folder / name).write_bytes(b"x")
+    status, out, err = grepq("score", folder, "-m", tiny_model, "-f", "csv")
+    assert status == 0 and len(out.splitlines()) == 4
+    assert "2 .xcf files skipped: " in err and ".txt" not in err
+
+
 def test_scores_elsewhere_can_be_given_back(grepq, folder, tmp_path, tiny_model, monkeypatch):
     monkeypatch.chdir(folder.parent)
     assert grepq("score", "photos/a.jpg", "photos/b.jpg", "-m", tiny_model, "-o", "out/s.csv")[0] == 0
