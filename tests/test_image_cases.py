@@ -419,6 +419,21 @@ def test_heic_is_turned_once(rgb):
     assert (decoded.pixels.permute(1, 2, 0).numpy() - rgb / 255).__abs__().mean() < 0.03
 
 
+@pytest.mark.skipif(not formats.has_heif(), reason="needs pillow-heif 1.7 or newer")
+@pytest.mark.parametrize("main", [0, 1])
+def test_heic_shows_its_main_picture_wherever_it_lies(main):
+    import pillow_heif
+
+    colors = [(200, 30, 30), (30, 30, 200)]
+    burst = pillow_heif.from_pillow(Image.new("RGB", (64, 48), colors[0]))
+    burst.add_from_pillow(Image.new("RGB", (80, 64), colors[1]))
+    buffer = io.BytesIO()
+    burst.save(buffer, primary_index=main, quality=95)
+    loaded = load_image(buffer.getvalue())
+    assert loaded.shape[1:] == ((48, 64), (64, 80))[main]
+    assert (loaded * 255 - torch.tensor(colors[main]).view(3, 1, 1)).abs().mean() < 8
+
+
 @pytest.mark.skipif(not formats.has_codecs(), reason="needs imagecodecs to write it")
 def test_colors_of_display_p3_by_the_container_of_avif():
     import imagecodecs

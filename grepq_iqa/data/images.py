@@ -512,7 +512,7 @@ def _decode(
     photograph = image.format in ("JPEG", "MPO")
     if not (photograph and job.max_side):
         job.check_size(width, height, reducible=photograph)
-    if image.format != "PSD" and getattr(image, "is_animated", False):
+    if image.format not in ("PSD", "HEIF") and getattr(image, "is_animated", False):  # these two open at what they show
         image.seek(0)
     if job.max_side and photograph and isinstance(image, ImageFile.ImageFile):
         image.draft(None, (job.max_side, job.max_side))  # decodes at 1/2, 1/4 or 1/8, never below max_side
