@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageCms
 
 from grepq_iqa.data.color import is_srgb_profile, to_srgb
+from grepq_iqa.data.images import load_image
 from grepq_iqa.data.jpeg import DAMAGED, NO_END_MARKER, JpegState, inspect_jpeg
 from grepq_iqa.data.png import PngState, apply_transparency, read_png_chunks
 
@@ -492,6 +493,17 @@ def little_cms(values: np.ndarray, icc: bytes) -> np.ndarray:
     source = ImageCms.ImageCmsProfile(io.BytesIO(icc))
     target = ImageCms.createProfile("sRGB")
     return np.asarray(ImageCms.profileToProfile(Image.fromarray(values), source, target, outputMode="RGB"))
+
+
+@pytest.mark.parametrize("space", [b"RGB ", b"GRAY"])
+@pytest.mark.parametrize("kind", ["PNG", "TIFF"])
+def test_gray_pictures_through_profiles_of_gray_and_of_colors(kind: str, space: bytes) -> None:
+    linear = profile(LINEAR_CURVE, space=space)
+    for values in (np.full((8, 8), 128, np.uint8), np.full((8, 8), 32896, np.uint16)):
+        buffer = io.BytesIO()
+        Image.fromarray(values).save(buffer, kind, icc_profile=linear)
+        loaded = load_image(buffer.getvalue())
+        assert abs(loaded - 0.7365).max() < 0.004  # the curve of IEC 61966-2-1 at 128/255
 
 
 def test_profiles_are_judged_by_what_they_do() -> None:

@@ -662,6 +662,8 @@ def _to_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
     if mode == "LAB":
         lab = ImageCms.createProfile("LAB")
         return ImageCms.profileToProfile(image, lab, _SRGB, outputMode="RGB") or image.convert("RGB")
+    if mode == "L" and profile and profile[16:20] == b"RGB ":  # a color picture made gray that kept its profile
+        mode = "RGB"
     flat = image if image.mode == mode else image.convert(mode)
     if profile and mode in {"L", "RGB", "CMYK"}:
         with suppress(Exception):
