@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from grepq_iqa.benchmark.datasets.labeled_images import LabeledImages, Row, assemble
+from grepq_iqa.benchmark.datasets.labeled_images import LabeledImages, Row, assemble, table_rows
 from grepq_iqa.benchmark.datasets.tree import Tree
 from grepq_iqa.benchmark.datasets.workbooks import read_xlsx
 from grepq_iqa.data.tables import read_table
@@ -37,14 +37,6 @@ def read_agiqa3k(root: str | Path) -> LabeledImages:
     labels = tree.file("data.csv", name=name)
     table = read_table(labels)
     image, prompt, score = table.column("name"), table.column("prompt"), table.column("mos_quality")
-    rows = [
-        Row(
-            table.text(cells, image),
-            table.required_number(cells, score, where),
-            where,
-            group=table.text(cells, prompt).lower(),
-        )
-        for where, cells in table.filled(image, score)
-    ]
+    rows = table_rows(table, image, score, group=prompt)
     paths = tree.images((row.image for row in rows), ("images", "image", "img", "AGIQA-3K", "."), near=labels)
     return assemble(name, rows, paths, scale="MOS, 0 to 5", labels=labels)

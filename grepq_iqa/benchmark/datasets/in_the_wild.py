@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from grepq_iqa.benchmark.datasets.labeled_images import LabeledImages, Row, assemble
+from grepq_iqa.benchmark.datasets.labeled_images import LabeledImages, Row, assemble, table_rows
 from grepq_iqa.benchmark.datasets.tree import Tree
 from grepq_iqa.benchmark.datasets.workbooks import read_mat, read_xlsx
 from grepq_iqa.data.tables import read_table
@@ -54,10 +54,7 @@ def read_koniq(root: str | Path) -> LabeledImages:
             parts[table.text(cells, image).lower()] = _part(table.text(cells, part), sets, where)
     table = read_table(labels)
     image, score = table.column("image_name"), table.column("MOS_zscore", "MOS")
-    rows = []
-    for where, cells in table.filled(image, score):
-        file = table.text(cells, image)
-        rows.append(Row(file, table.required_number(cells, score, where), where, part=parts.get(file.lower())))
+    rows = table_rows(table, image, score, parts=parts)
     paths = tree.images((row.image for row in rows), ("1024x768", "512x384", "images", "."), near=labels)
     return assemble(name, rows, paths, scale="MOS from z-scores, 0 to 100", labels=labels)
 
@@ -73,10 +70,7 @@ def read_flive(root: str | Path) -> LabeledImages:
     parts = _flive_parts(tree)
     table = read_table(labels)
     image, score = table.column("name", "name_image"), table.column("mos", "mos_image")
-    rows = []
-    for where, cells in table.filled(image, score):
-        file = table.text(cells, image)
-        rows.append(Row(file, table.required_number(cells, score, where), where, part=parts.get(file.lower())))
+    rows = table_rows(table, image, score, parts=parts)
     paths = tree.images((row.image for row in rows), ("database", "."), near=labels)
     return assemble(name, rows, paths, scale="MOS, 0 to 100", labels=labels)
 
@@ -88,10 +82,7 @@ def read_spaq(root: str | Path) -> LabeledImages:
     labels = tree.file(f"Annotations/{file}", file, name=name)
     table = read_xlsx(labels, ("Image name", "MOS"))
     image, score = table.column("Image name"), table.column("MOS")
-    rows = [
-        Row(table.text(cells, image), table.required_number(cells, score, where), where)
-        for where, cells in table.filled(image, score)
-    ]
+    rows = table_rows(table, image, score)
     paths = tree.images((row.image for row in rows), ("TestImage", "TestImage/TestImage", "."), near=labels)
     return assemble(name, rows, paths, scale="MOS, 0 to 100", labels=labels)
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from grepq_iqa.data.tables import Table
 from grepq_iqa.errors import LabelsError, UsageError
 
 PARTS = ("train", "val", "test")
@@ -81,6 +82,31 @@ class Row:
     where: str
     group: str | None = None
     part: str | None = None
+
+
+def table_rows(
+    table: Table, image: int, score: int, *, group: int | None = None, parts: Mapping[str, str] | None = None
+) -> list[Row]:
+    """The lines of a table that have an image and a score, higher is better, by their columns.
+
+    ``group`` is the column of contents; ``parts`` the authors' split by name in lower case, where it is known.
+
+    Raises:
+        LabelsError: a score is not a number.
+    """
+    rows = []
+    for where, cells in table.filled(image, score):
+        file = table.text(cells, image)
+        rows.append(
+            Row(
+                file,
+                table.required_number(cells, score, where),
+                where,
+                group=None if group is None else table.text(cells, group).lower(),
+                part=None if parts is None else parts.get(file.lower()),
+            )
+        )
+    return rows
 
 
 def assemble(

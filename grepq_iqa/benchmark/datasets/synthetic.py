@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from grepq_iqa.benchmark.datasets.labeled_images import LabeledImages, Row, assemble
+from grepq_iqa.benchmark.datasets.labeled_images import LabeledImages, Row, assemble, table_rows
 from grepq_iqa.benchmark.datasets.tree import Tree
 from grepq_iqa.benchmark.datasets.workbooks import read_mat, read_xlsx
 from grepq_iqa.data.tables import read_table
@@ -91,15 +91,7 @@ def read_kadid(root: str | Path) -> LabeledImages:
     labels = tree.file("dmos.csv", name=name)
     table = read_table(labels)
     image, content, score = table.column("dist_img"), table.column("ref_img"), table.column("dmos", "mos")
-    rows = [
-        Row(
-            table.text(cells, image),
-            table.required_number(cells, score, where),
-            where,
-            group=table.text(cells, content).lower(),
-        )
-        for where, cells in table.filled(image, score)
-    ]
+    rows = table_rows(table, image, score, group=content)
     paths = tree.images((row.image for row in rows), ("images", "."), near=labels)
     return assemble(name, rows, paths, scale="mean rating, 1 to 5", labels=labels)
 
