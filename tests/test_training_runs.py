@@ -39,6 +39,7 @@ from grepq_iqa.training.__main__ import app
 from grepq_iqa.training.data.contrastive_views import ContrastiveViews
 from grepq_iqa.training.data.distortions import DISTORTIONS
 from grepq_iqa.training.data.prepare import prepare, read_index
+from grepq_iqa.training.data.render_copies import render_copies
 from grepq_iqa.training.export import feature_weights
 from grepq_iqa.training.high_level import compact, distortion_head, pooled_features
 from grepq_iqa.training.high_level.clip_tower import (
@@ -134,6 +135,13 @@ distortion = 2.0
 [provenance]
 human_scores = "two settings were compared on the scores of nobody, \\"as it were\\""
 """
+
+
+NOT_OF_THE_PAPER = {
+    **dict.fromkeys(("epochs", "copies_max_side"), 0),
+    **dict.fromkeys(("fixed_copies", "equal_cells", "separate_views", "short_batches"), False),
+}
+"""Settings that TINY leaves as they are."""
 
 
 def training(*arguments: object) -> str:
@@ -240,7 +248,7 @@ def test_config_says_what_the_runs_did_and_nothing_else(workshop, photos):
             "license": "MIT",
             "low_level": {
                 "recipe": "tiny.toml",
-                "settings": {"low_level": recipe["low_level"] | {"epochs": 0, "fixed_copies": False}},
+                "settings": {"low_level": recipe["low_level"] | NOT_OF_THE_PAPER},
                 "data": [{"role": "low_level", **photographs}],
                 "base_model": None,
                 "mixed_precision": {"low_level": "no"},
@@ -606,7 +614,10 @@ def clip_checkpoint(tmp_path_factory):
 
 def test_clip_is_trained_by_the_group_contrastive_loss(clip_checkpoint, photos, prepared, tmp_path):
     checkpoint, state = clip_checkpoint
-    recipe = load_recipe("paper", "high_level", ClipRecipe, batch_size=4, extremes=2, crop=64, steps=2)
+    recipe = load_recipe(
+        "paper", "high_level", ClipRecipe, batch_size=4, extremes=2, crop=64, steps=2,
+        positional_embedding=False,
+    )  # fmt: skip
     before = build_clip_encoder("RN50", {k: v.float() for k, v in state.items()})
     train_clip_tower(prepared, recipe, checkpoint, tmp_path, recipe_name="paper", source="owner/clip", workers=0)
     rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
@@ -699,10 +710,10 @@ def test_fsim_is_computed_once_for_fixed_copies(photos, prepared, tmp_path):
     recipe = fixed_recipe()
     cache = FSIMCache(tmp_path, recipe)
     listed = prepared.photographs
-    views = ContrastiveViews(listed, recipe, 3 * len(photos), cache)
     counts = []
-    views.fill_cache(counts.append)
+    render_copies(prepared, recipe, tmp_path, workers=2, on_done=counts.append)
     assert counts == list(range(1, len(photos) + 1)) and len(list(cache.folder.iterdir())) == len(photos)
+    views = ContrastiveViews(listed, recipe, 3 * len(photos), tmp_path)
 
     in_cache = [cache.get(photograph.sha256, refuse) for photograph in listed]
     by_matrix = {tuple(matrix.flatten().tolist()) for matrix in in_cache}
@@ -714,7 +725,7 @@ def test_fsim_is_computed_once_for_fixed_copies(photos, prepared, tmp_path):
 
     broken = next(cache.folder.iterdir())
     broken.write_bytes(broken.read_bytes()[:20])
-    views.fill_cache()
+    render_copies(prepared, recipe, tmp_path, workers=1)
     assert len(broken.read_bytes()) > 20
     for changed in ({"crop": 96}, {"seed": 1}, {"families": ["jpeg", "haze"]}, {"levels_per_distortion": 1}):
         assert FSIMCache(tmp_path, fixed_recipe(**changed)).folder != cache.folder
@@ -731,7 +742,7 @@ def test_fsim_of_others_stays_when_a_photograph_joins_and_is_anew_when_one_chang
     def matrices(folder: Path) -> dict[str, list]:
         """File name to its matrix, from the items of one epoch."""
         listed = prepare([str(source)], tmp_path / "set").photographs
-        views = ContrastiveViews(listed, recipe, len(listed), FSIMCache(folder, recipe))
+        views = ContrastiveViews(listed, recipe, len(listed), folder)
         items = [views[index] for index in range(len(listed))]
         order = [Path(listed[views._position(index)].path).name for index in range(len(listed))]
         return {name: item["similarity"].tolist() for name, item in zip(order, items, strict=True)}
@@ -742,7 +753,8 @@ def test_fsim_of_others_stays_when_a_photograph_joins_and_is_anew_when_one_chang
     for folder in ("kept", "fresh"):
         joined = matrices(tmp_path / folder)
         assert {name: joined[name] for name in before} == before and joined["a.jpg"] not in before.values()
-    assert len(list((tmp_path / "kept").rglob("*.npy"))) == 4  # three read, one computed
+    assert len(list((tmp_path / "kept").glob("fsim-*/*.npy"))) == 4  # three read, one computed
+    assert len(list((tmp_path / "kept").glob("copies-*/*.npy"))) == 4
 
     with Image.open(photos[0]) as photo:
         photo.rotate(180).save(source / "b.jpg", quality=95)
@@ -753,7 +765,7 @@ def test_fsim_of_others_stays_when_a_photograph_joins_and_is_anew_when_one_chang
 
 def test_fsim_of_another_version_of_the_code_is_not_read(tmp_path, monkeypatch):
     before = FSIMCache(tmp_path, fixed_recipe()).folder
-    monkeypatch.setattr("grepq_iqa.training.similarity.fsim_cache.__version__", "99.0")
+    monkeypatch.setattr("grepq_iqa.training.recipe.__version__", "99.0")
     assert FSIMCache(tmp_path, fixed_recipe()).folder != before
 
 

@@ -39,7 +39,13 @@ class MeanTokenAttentionPool(nn.Module):
 
     See docs/method.md, section 1. Only the mean token asks, so attention costs O(H * W) and not its square, and any
     size works. Parameter names are those of open_clip's ``AttentionPool2d``.
+
+    Attributes:
+        positional_embedding: ``(1 + h * w, dim)``, added to the tokens of maps of that one size; None, as it is in
+            every model that scores, adds nothing. Only the paper's training sets it.
     """
+
+    positional_embedding: nn.Parameter | None
 
     def __init__(self, dim: int, heads: int, out_dim: int) -> None:
         super().__init__()
@@ -48,12 +54,15 @@ class MeanTokenAttentionPool(nn.Module):
         self.v_proj = nn.Linear(dim, dim)
         self.c_proj = nn.Linear(dim, out_dim)
         self.heads = heads
+        self.register_parameter("positional_embedding", None)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ``(B, C, h, w)`` to ``(B, out_dim)``."""
         tokens = x.flatten(2).transpose(1, 2)
-        mean = tokens.mean(dim=1, keepdim=True)
-        tokens = torch.cat([mean, tokens], dim=1)
+        tokens = torch.cat([tokens.mean(dim=1, keepdim=True), tokens], dim=1)
+        if self.positional_embedding is not None:
+            tokens = tokens + self.positional_embedding
+        mean = tokens[:, :1]
         query, key, value = (
             projected.unflatten(2, (self.heads, -1)).transpose(1, 2)
             for projected in (self.q_proj(mean), self.k_proj(tokens), self.v_proj(tokens))

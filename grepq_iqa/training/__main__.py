@@ -1,18 +1,17 @@
-"""``python -m grepq_iqa.training``: prepare, low-level, high-level, export, ratings, evaluate, publish."""
+"""``python -m grepq_iqa.training``: the stages of a training one by one, and all of them by `reproduce`."""
 
 from __future__ import annotations
 
-import json
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from grepq_iqa.cli.options import set_threads
-from grepq_iqa.cli.progress import Bars
-from grepq_iqa.errors import GrepqError, UsageError
+from grepq_iqa.errors import GrepqError
+from grepq_iqa.training import stages
+from grepq_iqa.training.stages import TrainingOptions
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 
@@ -24,6 +23,24 @@ Workers = Annotated[int, typer.Option(help="Processes that prepare pictures.")]
 Threads = Annotated[int, typer.Option(help="Threads of torch; 0 leaves its own choice.")]
 SaveEvery = Annotated[int, typer.Option(help="Steps between checkpoints.")]
 Precision = Annotated[str, typer.Option(help="no, bf16 or fp16.")]
+Checkpointing = Annotated[
+    bool,
+    typer.Option("--checkpoint-activations", help="CLIP's tower: a third more time, a fraction of the memory."),
+]
+Clip = Annotated[
+    Path | None,
+    typer.Option(help="open_clip_model.safetensors of timm/resnet50_clip.openai (paper); default: from the Hub."),
+]
+Name = Annotated[
+    str | None, typer.Option(help='What models say that they were trained on; "photographs" if never given.')
+]
+License = Annotated[str | None, typer.Option(help="The license of the photographs, for the same.")]
+Bounds = Annotated[tuple[float, float], typer.Option(help="Scores of the table that mean worst and best.")]
+Most = Annotated[
+    int | None,
+    typer.Option(help="Unlabeled images for the tables of quantiles and scales, other than the recipe's."),
+]
+Labels = Annotated[list[int], typer.Option(help="Numbers of labels to fit on.")]
 Out = Annotated[Path, typer.Option("--out", "-o", help="Folder of this run.")]
 
 
@@ -32,36 +49,18 @@ def prepare(
     sources: Annotated[list[str], typer.Argument(help="Folders or patterns of photographs.")],
     out: Out,
     recipe: Annotated[
-        str | None, typer.Option(help="Also compute the FSIM matrices that this recipe's low-level training needs.")
+        str | None, typer.Option(help="Also render the distorted copies that this recipe keeps, with their FSIM.")
     ] = None,
     pristine: Annotated[bool, typer.Option("--pristine", help="Also list the sharp and colorful tiles.")] = False,
-    name: Annotated[
-        str | None, typer.Option(help='What models say that they were trained on; "photographs" if never given.')
-    ] = None,
-    license: Annotated[str | None, typer.Option(help="The license of the photographs, for the same.")] = None,
+    name: Name = None,
+    license: License = None,
+    workers: Annotated[int | None, typer.Option(help="Processes that render copies; default: one a core.")] = None,
 ) -> None:
     """Check photographs and write the list that the other commands read; run it again to go on."""
-    from grepq_iqa.training.data.prepare import prepare as run
-
-    with _bars() as bars:
-        prepared = run(sources, out, name=name, license=license, on_done=_count(bars, "checked"))
-        for path, reason in prepared.rejected.items():
-            typer.echo(f"skipped {path}: {reason}", err=True)
-        typer.echo(f"{len(prepared.photographs)} photographs, {len(prepared.rejected)} skipped -> {out}")
-        if pristine:
-            from grepq_iqa.training.data.pristine_tiles import write_tiles
-
-            count = write_tiles(prepared.paths, out, on_done=_count(bars, "searched for tiles"))
-            typer.echo(f"{count} pristine tiles -> {out / 'tiles.json'}")
-        if recipe:
-            from grepq_iqa.training.data.contrastive_views import ContrastiveViews
-            from grepq_iqa.training.recipe import LowLevelRecipe, load_recipe
-            from grepq_iqa.training.similarity.fsim_cache import FSIMCache
-
-            settings = load_recipe(recipe, "low_level", LowLevelRecipe)
-            cache = FSIMCache(out, settings)
-            ContrastiveViews(prepared.photographs, settings, 0, cache).fill_cache(_count(bars, "FSIM of"))
-            typer.echo(f"FSIM matrices -> {cache.folder}")
+    stages.prepare_stage(
+        sources, out, typer.echo, recipe=recipe, pristine=pristine, name=name, license=license, workers=workers,
+        complain=_complain,
+    )  # fmt: skip
 
 
 @app.command()
@@ -77,25 +76,9 @@ def low_level(
     mixed_precision: Precision = "no",
 ) -> None:
     """Train the low-level encoder by the quality-aware contrastive loss."""
-    from grepq_iqa.training.data.prepare import read_index
-    from grepq_iqa.training.low_level import train_low_level
-    from grepq_iqa.training.recipe import LowLevelRecipe, load_recipe, recipe_label
-    from grepq_iqa.training.similarity.fsim_cache import FSIMCache
-
     set_threads(threads)
-    settings = load_recipe(recipe, "low_level", LowLevelRecipe, steps=steps)
-    train_low_level(
-        read_index(photographs),
-        settings,
-        out,
-        recipe_name=recipe_label(recipe),
-        resume=resume,
-        workers=workers,
-        save_every=save_every,
-        mixed_precision=mixed_precision,
-        cache=FSIMCache(photographs, settings),
-    )
-    _draw_curve(out)
+    options = TrainingOptions(resume, workers, save_every, mixed_precision)
+    stages.low_level_stage(photographs, out, recipe, typer.echo, options, steps=steps)
 
 
 @app.command()
@@ -103,10 +86,7 @@ def high_level(
     photographs: Prepared,
     out: Out,
     pristine: Annotated[Path | None, typer.Option(help="Clean photographs (compact): a `prepare` folder.")] = None,
-    clip: Annotated[
-        Path | None,
-        typer.Option(help="open_clip_model.safetensors of timm/resnet50_clip.openai (paper); default: from the Hub."),
-    ] = None,
+    clip: Clip = None,
     recipe: Recipe = "compact",
     resume: Resume = False,
     steps: Steps = None,
@@ -114,58 +94,16 @@ def high_level(
     threads: Threads = 0,
     save_every: SaveEvery = 50,
     mixed_precision: Precision = "no",
+    checkpoint_activations: Checkpointing = False,
 ) -> None:
     """Train the high-level encoder: CLIP's tower by the group contrastive loss, or the compact model's own parts.
 
     The compact model keeps what it has finished, so a second run goes on by itself; with --resume also within the
     training of the distortion head.
     """
-    from grepq_iqa.training.data.prepare import read_index
-    from grepq_iqa.training.recipe import has_section, has_setting, load_recipe, recipe_label
-
     set_threads(threads)
-    unlabeled = read_index(photographs)
-    if has_setting(recipe, "high_level", "severity_series"):
-        from grepq_iqa.training.high_level.compact import train_high_level
-        from grepq_iqa.training.high_level.distortion_head import DistortionHeadRecipe
-        from grepq_iqa.training.high_level.projection import ProjectionRecipe
-
-        if pristine is None:
-            raise UsageError(f"recipe {recipe} needs --pristine, a folder of clean photographs that `prepare` wrote")
-        has_head = has_section(recipe, "distortion_head")
-        with _bars() as bars:
-            train_high_level(
-                read_index(pristine),
-                unlabeled,
-                load_recipe(recipe, "high_level", ProjectionRecipe, steps=steps),
-                out,
-                head=load_recipe(recipe, "distortion_head", DistortionHeadRecipe) if has_head else None,
-                recipe_name=recipe_label(recipe),
-                resume=resume,
-                workers=workers,
-                save_every=save_every,
-                mixed_precision=mixed_precision,
-                on_progress=bars.show,
-            )
-        for folder in sorted(path.parent for path in out.glob("distortion_head-*/metrics.jsonl")):
-            _draw_curve(folder)
-    else:
-        from grepq_iqa.training.high_level.clip_tower import CLIP_REPO, ClipRecipe, train_clip_tower
-        from grepq_iqa.weights import fetch_checkpoint
-
-        train_clip_tower(
-            unlabeled,
-            load_recipe(recipe, "high_level", ClipRecipe, steps=steps),
-            clip or fetch_checkpoint("clip-rn50"),
-            out,
-            recipe_name=recipe_label(recipe),
-            source=None if clip else CLIP_REPO,
-            resume=resume,
-            workers=workers,
-            save_every=save_every,
-            mixed_precision=mixed_precision,
-        )
-    _draw_curve(out)
+    options = TrainingOptions(resume, workers, save_every, mixed_precision, checkpoint_activations)
+    stages.high_level_stage(photographs, out, recipe, typer.echo, options, pristine=pristine, clip=clip, steps=steps)
 
 
 @app.command()
@@ -177,45 +115,15 @@ def export(
     out: Annotated[Path, typer.Option("--out", "-o", help="Model directory to write.")],
     recipe: Recipe = "compact",
     name: Annotated[str, typer.Option(help="Name of the model.")] = "compact",
-    most: Annotated[int, typer.Option(help="Unlabeled images for the tables of quantiles and scales.")] = 2500,
-    max_side: Annotated[int, typer.Option(help="Longest side that the model looks at; 0 for any.")] = 1024,
+    most: Most = None,
+    max_side: Annotated[
+        int | None, typer.Option(help="Longest side that the model looks at, other than the recipe's; 0 for any.")
+    ] = None,
 ) -> None:
     """Assemble both encoders into a model directory with its tables and provenance."""
-    from grepq_iqa.calibration.storage import require_model_folder
-    from grepq_iqa.training.data.prepare import read_index
-    from grepq_iqa.training.export import export_model
-    from grepq_iqa.training.high_level.run_files import read_high_level
-    from grepq_iqa.training.low_level import read_low_level
-    from grepq_iqa.training.recipe import (
-        FeatureRecipe,
-        ProvenanceRecipe,
-        ScoringRecipe,
-        has_section,
-        load_recipe,
-        recipe_label,
+    stages.export_stage(
+        low_level, high_level, pristine, photographs, out, recipe, name=name, most=most, max_side=max_side
     )
-    from grepq_iqa.weights.model_card import write_card
-
-    require_model_folder(out)
-    with _bars() as bars:
-        export_model(
-            out,
-            read_low_level(low_level),
-            read_high_level(high_level),
-            read_index(pristine),
-            read_index(photographs),
-            name=name,
-            recipe_name=recipe_label(recipe),
-            scoring=load_recipe(recipe, "scoring", ScoringRecipe),
-            weights=load_recipe(recipe, "features", FeatureRecipe),
-            provenance=load_recipe(recipe, "provenance", ProvenanceRecipe)
-            if has_section(recipe, "provenance")
-            else ProvenanceRecipe("not recorded"),  # a recipe in the words of version 0.1
-            most=most,
-            max_side=max_side or None,
-            on_done=_count(bars, "scored"),
-        )
-    write_card(out)
 
 
 @app.command()
@@ -227,7 +135,7 @@ def ratings(
     description: Annotated[
         str, typer.Option(help="How the ratings were made, such as 'laboratory ratings by 30 viewers'.")
     ] = "not recorded",
-    bounds: Annotated[tuple[float, float], typer.Option(help="Scores of the table that mean worst and best.")] = (0, 1),
+    bounds: Bounds = (0, 1),
     images: Annotated[Path | None, typer.Option(help="Folder of the images, if not the table's.")] = None,
     recipe: Recipe = "compact",
     dtype: Annotated[str, typer.Option(help="Of the encoders: auto, float32, bfloat16 or float16.")] = "auto",
@@ -235,31 +143,11 @@ def ratings(
     threads: Threads = 0,
 ) -> None:
     """Learn what people say of photographs, for predictions before any fit and for a head start; Q stays as it is."""
-    from grepq_iqa.feature_cache import FeatureCache, model_key
-    from grepq_iqa.training.ratings import load_encoders, train_ratings
-    from grepq_iqa.training.recipe import RatingsRecipe, load_recipe, recipe_label
-
     set_threads(threads)
-    settings = load_recipe(recipe, "ratings", RatingsRecipe)
-    grepq = load_encoders(model, dtype)
-    predictor = train_ratings(
-        grepq,
-        model,
-        csv,
-        settings,
-        recipe_name=recipe_label(recipe),
-        images=images,
-        name=name,
-        license=license,
-        description=description,
-        bounds=bounds,
-        cache=None if cache is None else FeatureCache(cache, model_key(grepq)),
-    )
-    low, high = predictor.interval(predictor.expected[:1], 0.9)
-    typer.echo(
-        f"{model}: ratings of {int(predictor.counts.sum())} photographs; a middling one's 90 % interval goes "
-        f"from {low[0]:.0f} to {high[0]:.0f}"
-    )
+    stages.ratings_stage(
+        model, csv, recipe, typer.echo, name=name, license=license, description=description, bounds=bounds,
+        images=images, dtype=dtype, cache=cache,
+    )  # fmt: skip
 
 
 @app.command()
@@ -267,29 +155,62 @@ def evaluate(
     model: Annotated[Path, typer.Option(help="Model directory.")],
     csv: Annotated[Path, typer.Option(help="Table of images and MOS.")],
     images: Annotated[Path | None, typer.Option(help="Folder of the images, if not the table's.")] = None,
-    labels: Annotated[list[int], typer.Option(help="Numbers of labels to fit on.")] = [50, 100, 200],  # noqa: B006
+    labels: Labels = [50, 100, 200],  # noqa: B006
     record: Annotated[str | None, typer.Option(help="Write the figures into config.json under this name.")] = None,
 ) -> None:
     """Measure as `grepq benchmark csv` does, in float32; --record writes the figures into the model's provenance."""
-    from grepq_iqa.benchmark import read, run
-    from grepq_iqa.benchmark.record import record_scores
-    from grepq_iqa.model import GRepQ
-    from grepq_iqa.weights.model_card import write_card
+    stages.evaluate_stage(model, csv, typer.echo, images=images, labels=labels, record=record)
 
-    folder = images or csv.parent
-    labeled = read("csv", folder, labels=str(csv.absolute()))
-    with _bars() as bars:
-        result = run(
-            labeled,
-            GRepQ.from_pretrained(str(model.absolute()), dtype="float32"),
-            label_counts=labels,
-            progress=bars.show,
-        )
-    found = result.to_json()
-    typer.echo(json.dumps({key: found[key] for key in ("images", "zero_shot", "few_labels")}, indent=2))
-    if record:
-        record_scores(model, record, result)
-        write_card(model)
+
+@app.command()
+def reproduce(
+    photographs: Annotated[list[str], typer.Argument(help="Folders or patterns of in-the-wild photographs.")],
+    pristine: Annotated[list[str], typer.Option(help="Folders or patterns of clean photographs; may be repeated.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder for everything; the model is in OUT/model.")],
+    recipe: Recipe = "compact",
+    name: Annotated[str | None, typer.Option(help="Name of the model; default: the recipe's.")] = None,
+    data_name: Name = None,
+    data_license: License = None,
+    clip: Clip = None,
+    rated: Annotated[Path | None, typer.Option(help="Table of rated photographs, for `ratings`.")] = None,
+    rated_name: Annotated[str, typer.Option(help="What that data set is called.")] = "not recorded",
+    rated_bounds: Bounds = (0, 1),
+    csv: Annotated[Path | None, typer.Option(help="Labels to measure on at the end; they train nothing.")] = None,
+    csv_images: Annotated[Path | None, typer.Option(help="Folder of their images, if not the table's.")] = None,
+    labels: Labels = [50, 100, 200],  # noqa: B006
+    most: Most = None,
+    workers: Workers = 1,
+    threads: Threads = 0,
+    save_every: SaveEvery = 50,
+    mixed_precision: Precision = "no",
+    checkpoint_activations: Checkpointing = False,
+) -> None:
+    """Prepare, train both encoders, export, and measure where labels are given; what is finished is not done again.
+
+    Kill it at any time and run the same command: it goes on where it was.
+    """
+    from grepq_iqa.training.reproduce import Ratings, Reproduction
+
+    set_threads(threads)
+    Reproduction(
+        out,
+        recipe,
+        TrainingOptions(True, workers, save_every, mixed_precision, checkpoint_activations),
+        typer.echo,
+        complain=_complain,
+    ).run(
+        photographs,
+        pristine,
+        name=name,
+        data_name=data_name,
+        data_license=data_license,
+        clip=clip,
+        ratings=None if rated is None else Ratings(rated, rated_name, rated_bounds),
+        csv=csv,
+        csv_images=csv_images,
+        labels=labels,
+        most=most,
+    )
 
 
 @app.command()
@@ -297,25 +218,18 @@ def publish(
     model: Annotated[Path, typer.Option(help="Model directory.")],
     repo_id: Annotated[str, typer.Option(help="owner/name on the Hugging Face Hub.")],
     private: Annotated[bool, typer.Option("--private", help="Create a private repository.")] = False,
+    manifest: Annotated[
+        Path | None, typer.Option(help="weights.json that takes the entry of what was published: commit and hashes.")
+    ] = None,
 ) -> None:
     """Upload a model directory to the Hugging Face Hub."""
-    from grepq_iqa.weights.publish import push_to_hub
+    from grepq_iqa.weights.publish import publish as run
 
-    typer.echo(push_to_hub(model, repo_id, private=private))
-
-
-def _bars() -> Bars:
-    return Bars(log_every=100)
+    typer.echo(run(model, repo_id, private=private, manifest=manifest))
 
 
-def _count(bars: Bars, name: str) -> Callable[[int], None]:
-    return lambda done: bars.show(name, done)
-
-
-def _draw_curve(out: Path) -> None:
-    from grepq_iqa.training.training_curve import plot_training_curve
-
-    typer.echo(f"{out} is trained; its training curve is {plot_training_curve(out)}")
+def _complain(line: str) -> None:
+    typer.echo(line, err=True)
 
 
 def main() -> None:

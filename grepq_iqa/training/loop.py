@@ -2,6 +2,9 @@
 
 Checkpoints hold model, optimizer, schedule and step. They are written beside the old one and moved into place, so a
 kill at any moment leaves a whole one; data are a function of the step, so a resumed run repeats the same loss curve.
+
+Several processes (`accelerate launch`) share every batch: the same items take part in a step however many there are,
+the learning rate advances once a step, and one process writes. On GPUs BatchNorm is then computed over the whole batch.
 """
 
 from __future__ import annotations
@@ -16,12 +19,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, DataLoaderConfiguration
 from accelerate.state import AcceleratorState
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset, Subset
+from torch.utils.data import DataLoader, Dataset
 
 from grepq_iqa.errors import UsageError
+from grepq_iqa.training.processes import share_of
+from grepq_iqa.training.shared_memory import warn_if_small
 
 Batch = dict[str, Tensor]
 
@@ -33,11 +38,12 @@ class LoopSettings:
     Attributes:
         out: folder for ``metrics.jsonl``, TensorBoard events and checkpoints.
         steps: optimizer steps in all.
-        batch_size: items of the data set a step.
+        batch_size: items of the data set a step, all processes together.
         save_every: steps between checkpoints.
         workers: processes that prepare data; 0 prepares them in this one.
         mixed_precision: "no", "bf16" or "fp16", as in accelerate.
         identity: what the run depends on, JSON-ready; a checkpoint of another is not gone on from.
+        epoch_items: items of an epoch, whose last batch is then short; 0: batches run on into the next epoch.
     """
 
     out: Path
@@ -47,6 +53,16 @@ class LoopSettings:
     workers: int = 1
     mixed_precision: str = "no"
     identity: Mapping[str, Any] = field(default_factory=dict)
+    epoch_items: int = 0
+
+    def items(self, step: int) -> range:
+        """The items of step ``step``, counted from 0."""
+        size, epoch = self.batch_size, self.epoch_items
+        if not epoch:
+            return range(step * size, (step + 1) * size)
+        passed, position = divmod(step, math.ceil(epoch / size))
+        start = passed * epoch
+        return range(start + position * size, start + min((position + 1) * size, epoch))
 
 
 def run(
@@ -62,8 +78,9 @@ def run(
     """Train ``model`` in place for ``settings.steps`` steps.
 
     Args:
-        loss_of: model and batch to the loss, a scalar with gradient, and further figures for the metrics file.
-        data: item ``k`` must depend on ``k`` only; step ``s`` takes items ``s * batch_size ...``.
+        loss_of: model and this process's share of a batch to its mean loss, a scalar with gradient, and further
+            figures for the metrics file, which takes the first process's.
+        data: item ``k`` must depend on ``k`` only; step ``s`` takes the items that ``settings`` name.
         optimizer, schedule: stepped once a batch.
         settings: the rest.
         resume: continue from the last checkpoint in ``settings.out``, if there is one.
@@ -73,30 +90,50 @@ def run(
         FloatingPointError: the loss became infinite or NaN.
     """
     AcceleratorState._reset_state()  # else an earlier run's precision would be this process's for good
-    accelerator = Accelerator(mixed_precision=settings.mixed_precision)
+    # With batches that processes share, accelerate advances the schedule once a step; else once for every process.
+    shared = DataLoaderConfiguration(split_batches=True)
+    accelerator = Accelerator(mixed_precision=settings.mixed_precision, dataloader_config=shared)
+    device, processes = accelerator.device, accelerator.num_processes
     settings.out.mkdir(parents=True, exist_ok=True)
     checkpoint = last_checkpoint(settings.out) if resume else None
     done = steps_done(settings) if resume else 0
-    left = Subset(data, range(done * settings.batch_size, settings.steps * settings.batch_size))
-    loader = DataLoader(left, settings.batch_size, num_workers=settings.workers, persistent_workers=False)
-    model, optimizer, schedule, loader = accelerator.prepare(model, optimizer, schedule, loader)
+    shares = [
+        share_of(settings.items(step), accelerator.process_index, processes) for step in range(done, settings.steps)
+    ]
+    if processes > 1 and device.type == "cuda":
+        model = nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
+    model, optimizer, schedule = accelerator.prepare(model, optimizer, schedule)
     if checkpoint:
         accelerator.load_state(str(checkpoint))
+    if settings.workers and shares:
+        warn_if_small(data[shares[0][0][0]], settings.workers, settings.batch_size // processes)
+    loader = DataLoader(
+        data,
+        batch_sampler=[items for items, _ in shares],
+        num_workers=settings.workers,
+        pin_memory=device.type == "cuda",
+    )
     metrics = _Metrics(settings.out, done, enabled=accelerator.is_main_process)
     model.train()
-    for step, batch in enumerate(loader, start=done + 1):
+    asked = time.monotonic()
+    for step, (batch, (_, weight)) in enumerate(zip(loader, shares, strict=True), start=done + 1):
         started = time.monotonic()
-        loss, figures = loss_of(model, batch)
+        moved = {name: tensor.to(device, non_blocking=True) for name, tensor in batch.items()}
+        mean, figures = loss_of(model, moved)
+        loss = mean * weight
         optimizer.zero_grad()
         accelerator.backward(loss)
         optimizer.step()
         schedule.step()
-        if not math.isfinite(loss.item()):
-            raise FloatingPointError(f"the loss became {loss.item()} at step {step}; lower the learning rate")
-        row = {"step": step, "loss": loss.item(), "lr": schedule.get_last_lr()[0], **figures}
-        metrics.add(row | {"seconds": round(time.monotonic() - started, 3)})
+        value = float(accelerator.reduce(loss.detach(), "mean"))
+        if not math.isfinite(value):
+            raise FloatingPointError(f"the loss became {value} at step {step}; lower the learning rate")
+        row = {"step": step, "loss": value, "lr": schedule.get_last_lr()[0], **figures}
+        ended = time.monotonic()
+        metrics.add(row | {"seconds": round(ended - started, 3), "waited": round(started - asked, 3)})
         if step % settings.save_every == 0 or step == settings.steps:
             _save(accelerator, settings, step)
+        asked = time.monotonic()
     metrics.close()
 
 
@@ -145,6 +182,7 @@ def _save(accelerator: Accelerator, settings: LoopSettings, step: int) -> None:
     accelerator.wait_for_everyone()
     fresh, current, old = (settings.out / name for name in ("checkpoint.new", "checkpoint", "checkpoint.old"))
     accelerator.save_state(str(fresh))
+    accelerator.wait_for_everyone()  # every process leaves the state of its random numbers there
     if accelerator.is_main_process:
         record = {"step": step, "identity": dict(settings.identity)}
         (fresh / "step.json").write_text(json.dumps(record), encoding="utf-8")
@@ -153,6 +191,7 @@ def _save(accelerator: Accelerator, settings: LoopSettings, step: int) -> None:
             current.replace(old)
         fresh.replace(current)
         shutil.rmtree(old, ignore_errors=True)
+    accelerator.wait_for_everyone()
 
 
 class _Metrics:

@@ -14,13 +14,13 @@ from torch import Tensor, nn
 
 from grepq_iqa.encoders.low_level import LowLevelEncoder
 from grepq_iqa.errors import UsageError
-from grepq_iqa.training.data.contrastive_views import ContrastiveViews
+from grepq_iqa.training.data.contrastive_views import ContrastiveViews, as_float
 from grepq_iqa.training.data.prepare import Prepared
 from grepq_iqa.training.loop import Batch, LoopSettings, last_checkpoint, run, steps_done, warmup_cosine
 from grepq_iqa.training.losses.qcl import QualityContrastiveLoss
+from grepq_iqa.training.processes import is_first, wait_for_all
 from grepq_iqa.training.recipe import LowLevelRecipe, describe
 from grepq_iqa.training.run_record import describe_data, read_record, write_record
-from grepq_iqa.training.similarity.fsim_cache import FSIMCache
 
 
 def train_low_level(
@@ -33,7 +33,7 @@ def train_low_level(
     workers: int = 1,
     save_every: int = 100,
     mixed_precision: str = "no",
-    cache: FSIMCache | None = None,
+    kept: Path | None = None,
 ) -> LowLevelEncoder:
     """The encoder trained on ``photographs`` by ``recipe``; checkpoints, metrics and the run's record go to ``out``.
 
@@ -43,7 +43,7 @@ def train_low_level(
         out: folder of the run.
         recipe_name: of the recipe, for the provenance.
         resume, workers, save_every, mixed_precision: of the loop.
-        cache: of FSIM matrices, for a recipe with fixed copies.
+        kept: folder of `prepare` that holds fixed copies and their FSIM matrices; None makes them for every item.
     """
     torch.manual_seed(recipe.seed)
     encoder = LowLevelEncoder().to(memory_format=torch.channels_last)
@@ -54,26 +54,32 @@ def train_low_level(
     criterion = QualityContrastiveLoss(recipe.temperature)
 
     def loss_of(model: nn.Module, batch: Batch) -> tuple[Tensor, dict[str, float]]:
-        photographs, copies = batch["first"].shape[:2]
-        pictures = torch.cat([batch["first"].flatten(0, 1), batch["second"].flatten(0, 1)])
-        features = model(pictures.contiguous(memory_format=torch.channels_last))
-        first, second = features.view(2, photographs, copies, -1)
-        return criterion(first, second, batch["similarity"]), {}
+        views = [as_float(batch[name]) for name in ("first", "second")]
+        photographs, copies = views[0].shape[:2]
+        if recipe.separate_views:
+            first, second = (_features(model, view.flatten(0, 1)) for view in views)
+        else:
+            first, second = _features(model, torch.cat([view.flatten(0, 1) for view in views])).chunk(2)
+        rows = (photographs, copies, -1)
+        return criterion(first.view(rows), second.view(rows), batch["similarity"]), {}
 
-    data = ContrastiveViews(photographs.photographs, recipe, steps * recipe.batch_images, cache)
+    data = ContrastiveViews(photographs.photographs, recipe, steps * recipe.batch_images, kept)
     identity = _identity(describe(recipe), photographs.sha256, mixed_precision)
-    settings = LoopSettings(out, steps, recipe.batch_images, save_every, workers, mixed_precision, identity)
+    epoch = len(photographs.photographs) if recipe.short_batches else 0
+    settings = LoopSettings(out, steps, recipe.batch_images, save_every, workers, mixed_precision, identity, epoch)
     if resume:
         steps_done(settings)  # before the record of the run there is written over
-    write_record(
-        out,
-        {"low_level": describe(recipe)},
-        describe_data(low_level=photographs),
-        recipe_name=recipe_name,
-        base_model=None,
-        mixed_precision={"low_level": mixed_precision},
-        steps={"low_level": steps},
-    )
+    wait_for_all()
+    if is_first():
+        write_record(
+            out,
+            {"low_level": describe(recipe)},
+            describe_data(low_level=photographs),
+            recipe_name=recipe_name,
+            base_model=None,
+            mixed_precision={"low_level": mixed_precision},
+            steps={"low_level": steps},
+        )
     run(encoder, loss_of, data, optimizer, schedule, settings, resume=resume)
     return encoder.eval()
 
@@ -109,6 +115,11 @@ def read_low_level(out: Path) -> LowLevelRun:
     if stored.get("identity") not in (None, told):  # None: by version 0.1
         raise UsageError(f"the checkpoint in {out} is that of an earlier run there: let the last one save its own")
     return LowLevelRun(encoder.eval(), record | {"steps": {"low_level": stored["step"]}})
+
+
+def _features(model: nn.Module, pictures: Tensor) -> Tensor:
+    features: Tensor = model(pictures.contiguous(memory_format=torch.channels_last))
+    return features
 
 
 def _identity(settings: dict[str, Any], photographs: str, mixed_precision: str) -> dict[str, Any]:

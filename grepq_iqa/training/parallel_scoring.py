@@ -51,7 +51,7 @@ def score_photographs(
     workers = workers or os.cpu_count() or 1
     context = multiprocessing.get_context("spawn")  # torch's threads do not survive a fork
     low, high, features = [], [], []
-    with ProcessPoolExecutor(workers, context, _start, (str(directory),)) as pool:
+    with ProcessPoolExecutor(workers, context, _start, (directory,)) as pool:
         for count, (a, b, vector) in enumerate(pool.map(_score, map(str, photographs), chunksize=4), start=1):
             low.append(a)
             high.append(b)
@@ -61,7 +61,7 @@ def score_photographs(
     return ScoredPhotographs(np.array(low), np.array(high), np.stack(features))
 
 
-def _start(directory: str) -> None:
+def _start(directory: Path) -> None:
     global _MODEL
     import torch
 

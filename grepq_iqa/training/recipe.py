@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import sys
 from dataclasses import MISSING, asdict, dataclass, fields
 from importlib import resources
 from pathlib import Path
 from typing import Any, TypeVar
 
+from grepq_iqa._version import __version__
 from grepq_iqa.errors import UsageError
 from grepq_iqa.weights import renamed
 
@@ -17,6 +20,8 @@ else:  # pragma: no cover
     import tomli as tomllib
 
 T = TypeVar("T")
+
+_OF_COPIES = ("crop", "copies_max_side", "distortions_per_image", "levels_per_distortion", "families", "seed")
 
 
 @dataclass(frozen=True)
@@ -28,7 +33,13 @@ class LowLevelRecipe:
         grid, cell: a fragment view has ``grid * grid`` crops of ``cell`` pixels.
         distortions_per_image, levels_per_distortion: an item is the photograph and their product of distorted copies.
         families: names in ``distortions.DISTORTIONS`` to draw from, or "all".
-        fixed_copies: a photograph is distorted in the same way every epoch, so its FSIM matrix can be kept.
+        fixed_copies: a photograph is distorted in the same way every epoch, in 8-bit copies as files have, so that they
+            and their FSIM matrix can be kept.
+        copies_max_side: photographs with a longer side are shrunk to this one before fixed copies are made; 0 never.
+        equal_cells: fragments as the reference cuts them, see `fragments.fragment_positions`.
+        separate_views: each view goes through the encoder by itself, so BatchNorm sees one view at a time and updates
+            its running statistics twice a step.
+        short_batches: the last batch of an epoch is as short as it comes; otherwise batches run on into the next.
         similarity_power: FSIM is raised to this power before it weights pairs; the paper's is 1.
     """
 
@@ -49,6 +60,10 @@ class LowLevelRecipe:
     steps: int = 0
     epochs: int = 0
     fixed_copies: bool = False
+    copies_max_side: int = 0
+    equal_cells: bool = False
+    separate_views: bool = False
+    short_batches: bool = False
 
 
 @dataclass(frozen=True)
@@ -103,6 +118,32 @@ class RatingsRecipe:
 
 
 @dataclass(frozen=True)
+class ExportRecipe:
+    """What export measures and fixes.
+
+    Attributes:
+        most: unlabeled images for the tables of quantiles and scales, at most.
+        max_side: longest side that the model looks at, in pixels; 0 for any.
+    """
+
+    most: int = 2500
+    max_side: int = 1024
+
+
+@dataclass(frozen=True)
+class ExpectedRecipe:
+    """What a model made by this recipe reached.
+
+    Attributes:
+        data: on what, in words.
+        srcc: "zero-shot" or a number of labels, to the median SRCC.
+    """
+
+    data: str
+    srcc: dict[str, float]
+
+
+@dataclass(frozen=True)
 class ProvenanceRecipe:
     """What a model made by this recipe says of itself.
 
@@ -148,6 +189,16 @@ def has_section(name: str, section: str) -> bool:
     return section in _read(name)[1]
 
 
+def section_of(name: str, section: str) -> dict[str, Any]:
+    """The settings that recipe ``name`` writes in ``section``, in today's words; none where it has no such section.
+
+    Raises:
+        UsageError: no such recipe.
+    """
+    settings: dict[str, Any] = _read(name)[1].get(section, {})
+    return settings
+
+
 def recipe_label(name: str) -> str:
     """What config.json and the model card call recipe ``name``: a bundled one's name, or that of the file."""
     return Path(name).name
@@ -157,6 +208,13 @@ def describe(recipe: object) -> dict[str, Any]:
     """The settings as plain values, for config.json and checkpoints."""
     values: dict[str, Any] = asdict(recipe)  # type: ignore[call-overload]
     return values
+
+
+def key_of_copies(recipe: LowLevelRecipe) -> str:
+    """12 hex digits that change with the settings that draw a photograph's fixed copies, and with the version."""
+    described = describe(recipe)
+    settings = {name: described[name] for name in _OF_COPIES} | {"bits": 8, "code": __version__}
+    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:12]
 
 
 def _read_section(name: str, section: str) -> tuple[Path, dict[str, Any]]:

@@ -30,10 +30,11 @@ UPDATE_COMMAND = 'python -c "from grepq_iqa import weights; weights.update_manif
 
 @dataclass(frozen=True)
 class FileEntry:
-    """One file of a model: either ``bundled`` (a path inside the package) or ``repo``, ``revision`` and ``file``.
+    """One file of a model: ``bundled`` (a path inside the package), or ``repo``, ``revision`` and ``file``, or both.
 
-    ``sha256`` is 64 lower-case hex digits, or None where the publisher gives none: it is then recorded at the first
-    download. ``size`` is in bytes, or None.
+    A file that is both is taken from the package where it is there; a slim wheel leaves it to the Hub. ``sha256`` is 64
+    lower-case hex digits, or None where the publisher gives none: it is then recorded at the first download. ``size``
+    is in bytes, or None.
     """
 
     bundled: str | None = None
@@ -112,6 +113,12 @@ def hash_files(directory: str | os.PathLike[str]) -> dict[str, dict[str, str | i
     return {path.name: {"sha256": sha256_of(path), "size": path.stat().st_size} for path in paths}
 
 
+def _published(before: Mapping[str, Any], now: Mapping[str, Any]) -> dict[str, Any]:
+    """Where a file was published, as long as it is the same file."""
+    same = before.get("sha256") == now["sha256"]
+    return {key: before[key] for key in ("repo", "revision", "file") if key in before} if same else {}
+
+
 def update_manifest(path: str | os.PathLike[str] | None = None, package: Path = PACKAGE) -> Path:
     """Write the hashes and sizes of every bundled file into weights.json; run it after a bundled model has changed.
 
@@ -126,8 +133,9 @@ def update_manifest(path: str | os.PathLike[str] | None = None, package: Path = 
     data = json.loads(target.read_text(encoding="utf-8"))
     for model in data["models"].values():
         if directory := model.get("directory"):
+            before = model["files"]
             model["files"] = {
-                name: {"bundled": f"{directory}/{name}", **values}
+                name: {"bundled": f"{directory}/{name}", **_published(before.get(name, {}), values), **values}
                 for name, values in hash_files(package / directory).items()
             }
         for entry in model["files"].values():

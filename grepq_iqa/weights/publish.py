@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import dataclass
 from pathlib import Path
 
 from grepq_iqa._version import __version__
 from grepq_iqa.errors import WeightsError
+from grepq_iqa.weights.config import read_config
 from grepq_iqa.weights.hub import Hub, is_commit
 from grepq_iqa.weights.manifest import MODEL_FILES, REQUIRED_FILES
 from grepq_iqa.weights.model_card import model_card
+from grepq_iqa.weights.published import record_published, require_publishable
 
 
 def push_to_hub(
@@ -22,7 +25,9 @@ def push_to_hub(
     revision: str | None = None,
     commit_message: str = "Upload model",
 ) -> str:
-    """Upload a model directory in one commit; the repository and the branch are made when they do not exist.
+    """Upload a model directory in one commit and return its address.
+
+    The repository and the branch are made when they do not exist.
 
     Only the files of a model are sent, and README.md: the directory's own where someone wrote one, else a
     model card.
@@ -35,15 +40,54 @@ def push_to_hub(
         revision: branch to commit to; "main" by default.
         commit_message: first line of the commit.
 
-    Returns:
-        The address of the commit.
-
     Raises:
         WeightsError: the directory is not a complete model, or the Hub refuses.
     """
+    return _upload(Path(directory), repo_id, private, token, revision, commit_message).address
+
+
+def publish(
+    directory: str | os.PathLike[str],
+    repo_id: str,
+    *,
+    private: bool = False,
+    token: str | None = None,
+    manifest: str | os.PathLike[str] | None = None,
+) -> str:
+    """Upload a model directory and write what was uploaded into weights.json; returns the address of the commit.
+
+    The entry pins the commit and the SHA-256 and size of every file, so that whoever asks for the model by its name
+    gets these very bytes.
+
+    Args:
+        directory, repo_id, private, token: as for `push_to_hub`.
+        manifest: the weights.json to write into; None writes into none.
+
+    Raises:
+        WeightsError: as `push_to_hub`; or the manifest cannot be read or written, which is found out before the upload,
+            or it bundles other files under this name.
+    """
+    folder = Path(directory)
+    if manifest is None:
+        return push_to_hub(folder, repo_id, private=private, token=token)
+    name = str(read_config(os.fspath(directory), folder / "config.json").get("name") or folder.name)
+    require_publishable(manifest, name, folder)
+    done = _upload(folder, repo_id, private, token, None, "Upload model")
+    record_published(manifest, name, folder, repo_id, done.commit)
+    return done.address
+
+
+@dataclass(frozen=True)
+class _Uploaded:
+    address: str
+    commit: str
+
+
+def _upload(
+    folder: Path, repo_id: str, private: bool, token: str | None, revision: str | None, commit_message: str
+) -> _Uploaded:
     from huggingface_hub import CommitOperationAdd, HfApi
 
-    folder = Path(directory)
     files = [folder / name for name in MODEL_FILES if (folder / name).is_file()]
     missing = [name for name in REQUIRED_FILES if not (folder / name).is_file()]
     if missing:
@@ -60,7 +104,7 @@ def push_to_hub(
         commit = api.create_commit(repo_id, operations, commit_message=commit_message, revision=revision)
     except Exception as error:
         raise _explained(error, repo_id, revision or "main") from error
-    return str(commit.commit_url)
+    return _Uploaded(str(commit.commit_url), str(commit.oid))
 
 
 def _card(folder: Path, repo_id: str) -> str:

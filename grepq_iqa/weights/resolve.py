@@ -92,7 +92,8 @@ def resolve(
     """Find a model's files, downloading what is missing, and check every known hash (once per file, remembered).
 
     Args:
-        name: a name in weights.json (None: its default), a directory, or "owner/repo[@revision]".
+        name: a name in weights.json (None: its default), a directory, or "owner/repo[@revision]". A `Path` is a
+            directory, whatever it is called.
         revision: branch, tag or commit on the Hub; the same as the part after @.
         cache_dir: instead of the Hub's cache (HF_HOME, HF_HUB_CACHE).
         local_files_only: make no request; HF_HUB_OFFLINE=1 does the same.
@@ -169,12 +170,12 @@ def _plan(
 ) -> _Plan:
     manifest = load_manifest()
     text = os.fspath(name) if name is not None else manifest.default
-    if text in manifest.models:
+    if text in manifest.models and not isinstance(name, os.PathLike):
         return _manifest_plan(manifest.models[text], revision, hub, records, local_only, refresh)
     folder = Path(text).expanduser()
     if folder.is_dir():
         return _directory_plan(text, folder)
-    match = _REPO.fullmatch(text)
+    match = None if isinstance(name, os.PathLike) else _REPO.fullmatch(text)
     if match and not folder.exists():
         repo, written = match["repo"], match["revision"]
         if written and revision and written != revision:
@@ -214,7 +215,7 @@ def _manifest_plan(
     source, commit, record, branch = "bundled", None, None, None
     parts = []
     for name, file in entry.files.items():
-        if file.bundled is not None:
+        if file.bundled is not None and (file.repo is None or (manifests.PACKAGE / file.bundled).is_file()):
             parts.append(_Part(name, file.sha256, manifests.PACKAGE / file.bundled))
             continue
         repo, remote = file.repo or "", file.file or name

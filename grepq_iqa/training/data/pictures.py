@@ -17,13 +17,17 @@ SQUARE = 512
 """Longest side of a central square, in pixels."""
 
 
-def read_picture(path: Path) -> Picture:
+def read_picture(path: Path, *, max_side: int | None = None) -> Picture:
     """A photograph as float32 ``(H, W, 3)`` in [0, 1], with the pixels that scoring sees.
+
+    Args:
+        path: of the photograph.
+        max_side: shrink so that the longer side has at most this many pixels; None keeps the native size.
 
     Raises:
         ImageError: it cannot be read.
     """
-    return np.ascontiguousarray(load_image(path).permute(1, 2, 0).numpy())
+    return np.ascontiguousarray(load_image(path, max_side=max_side).permute(1, 2, 0).numpy())
 
 
 def crop_at_random(picture: Picture, side: int, rng: np.random.Generator) -> Picture:

@@ -16,14 +16,17 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import Dataset
 
+from grepq_iqa.encoders.clip_resnet import ClipResNetTower, MeanTokenAttentionPool
 from grepq_iqa.encoders.high_level import HighLevelEncoder
 from grepq_iqa.errors import UsageError, WeightsError
 from grepq_iqa.files import sha256_of
 from grepq_iqa.training.data.pictures import read_picture
 from grepq_iqa.training.data.prepare import Prepared
+from grepq_iqa.training.high_level.activation_checkpoints import checkpoint_blocks
 from grepq_iqa.training.high_level.run_files import write_encoder
 from grepq_iqa.training.loop import Batch, LoopSettings, run
 from grepq_iqa.training.losses.gcl import GroupContrastiveLoss, select_extremes
+from grepq_iqa.training.processes import gathered, is_first, require_equal_shares
 from grepq_iqa.training.recipe import describe
 from grepq_iqa.training.run_record import describe_data, write_record
 from grepq_iqa.weights.clip_prompts import prompt_vectors
@@ -44,8 +47,9 @@ class ClipRecipe:
         batch_size, extremes: images a step, and how many of them count as the best and as the worst.
         temperature: of the loss.
         projection_dim: width of the random projection in front of the loss, which is not trained.
-        warmup_epochs: of a linear rise of the learning rate, which then stays.
+        warmup_epochs: of a linear rise of the learning rate from 0, which then stays.
         prompt_good, prompt_bad: the sentences that rank a batch.
+        positional_embedding: whether CLIP's is added and trained, as in the reference; the trained tower goes without.
         steps: a fixed number in place of ``epochs``.
     """
 
@@ -62,6 +66,7 @@ class ClipRecipe:
     prompt_bad: str
     seed: int
     steps: int = 0
+    positional_embedding: bool = False
 
 
 class CenterCrops(Dataset[dict[str, Tensor]]):
@@ -85,7 +90,8 @@ class CenterCrops(Dataset[dict[str, Tensor]]):
         if min(height, width) < self.crop:
             path = self.photographs[int(order[position])]
             raise UsageError(f"{path} is {width}x{height}, smaller than the crop of {self.crop} pixels")
-        y, x = (height - self.crop) // 2, (width - self.crop) // 2
+        # Half to even, as torchvision's CenterCrop.
+        y, x = round((height - self.crop) / 2), round((width - self.crop) / 2)
         crop = picture[y : y + self.crop, x : x + self.crop]
         return {"pictures": torch.from_numpy(np.ascontiguousarray(crop.transpose(2, 0, 1)))}
 
@@ -102,6 +108,7 @@ def train_clip_tower(
     workers: int = 1,
     save_every: int = 100,
     mixed_precision: str = "no",
+    checkpoint_activations: bool = False,
 ) -> HighLevelEncoder:
     """The tower trained on unlabeled images, left in ``out`` for ``export`` with its prompts and metrics.
 
@@ -113,29 +120,37 @@ def train_clip_tower(
         recipe_name: of the recipe, for the provenance.
         source: where the checkpoint came from, for the provenance; None: only its name and hash are known.
         resume, workers, save_every, mixed_precision: of the loop.
+        checkpoint_activations: compute the maps of the tower's blocks a second time instead of keeping them, which
+            takes a third more time and a fraction of the memory; the result is the same.
 
     Raises:
-        UsageError: fewer images than a batch has.
+        UsageError: fewer images than a batch has, or a batch that processes cannot share equally.
         WeightsError: the checkpoint is not that of ``recipe.model``.
     """
     photographs = unlabeled.paths
     per_epoch = len(photographs) // recipe.batch_size
     if not per_epoch:
         raise UsageError(f"a batch takes {recipe.batch_size} photographs, but there are only {len(photographs)}")
+    require_equal_shares(recipe.batch_size, "photographs")
     steps = recipe.steps or recipe.epochs * per_epoch
     torch.manual_seed(recipe.seed)
     state = read_safetensors(checkpoint)
     sentences = prompt_vectors(state, recipe.prompt_good, recipe.prompt_bad)
     axis = sentences["prompts.good"] - sentences["prompts.bad"]
     encoder = build_clip_encoder(recipe.model, state).to(memory_format=torch.channels_last)
+    if recipe.positional_embedding:
+        add_positional_embedding(encoder, state, recipe.crop)
+    if checkpoint_activations:
+        checkpoint_blocks(blocks_of(encoder))
     projection = random_projection(encoder.dim, recipe.projection_dim, recipe.seed)
     optimizer = torch.optim.Adam(encoder.parameters(), lr=recipe.learning_rate)
-    warmup = max(1, round(recipe.warmup_epochs * per_epoch))
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: min(1.0, (step + 1) / warmup))
+    warmup = int(recipe.warmup_epochs * per_epoch)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: min(1.0, step / warmup) if warmup else 1.0)
     criterion = GroupContrastiveLoss(recipe.temperature)
 
     def loss_of(model: nn.Module, batch: Batch) -> tuple[Tensor, dict[str, float]]:
-        embedding = model(batch["pictures"].contiguous(memory_format=torch.channels_last)).embedding.float()
+        mine = model(batch["pictures"].contiguous(memory_format=torch.channels_last)).embedding.float()
+        embedding = gathered(mine)  # the groups are those of the whole batch
         quality = F.normalize(embedding.detach(), dim=-1) @ axis.to(embedding.device)
         best, worst = select_extremes(quality, recipe.extremes)
         z = projection.to(embedding.device)(embedding)
@@ -151,6 +166,9 @@ def train_clip_tower(
     }
     settings = LoopSettings(out, steps, recipe.batch_size, save_every, workers, mixed_precision, identity)
     run(encoder, loss_of, data, optimizer, schedule, settings, resume=resume)
+    pool_of(encoder).positional_embedding = None
+    if not is_first():
+        return encoder
     prompts = {name.removeprefix("prompts."): vector for name, vector in prompt_vectors(state).items()}
     write_encoder(encoder.cpu().eval(), clip_config(recipe.model), prompts, out)
     write_record(
@@ -163,6 +181,34 @@ def train_clip_tower(
         steps={"high_level": steps},
     )
     return encoder
+
+
+def add_positional_embedding(encoder: HighLevelEncoder, state: dict[str, Tensor], crop: int) -> None:
+    """Let the tower add the checkpoint's positional embedding, which fits one size of crops.
+
+    Raises:
+        UsageError: ``crop`` is another.
+    """
+    embedding = state[f"visual.{POSITIONAL}"].float()
+    side = crop // 32
+    if len(embedding) != 1 + side**2:
+        fitting = 32 * round((len(embedding) - 1) ** 0.5)
+        raise UsageError(f"positional_embedding = true needs crops of {fitting} pixels, not of {crop}")
+    pool_of(encoder).positional_embedding = nn.Parameter(embedding.clone())
+
+
+def pool_of(encoder: HighLevelEncoder) -> MeanTokenAttentionPool:
+    """The attention pool of CLIP's tower."""
+    assert isinstance(encoder.tower, ClipResNetTower)  # build_clip_encoder makes no other
+    pool: MeanTokenAttentionPool = encoder.tower.visual.attnpool
+    return pool
+
+
+def blocks_of(encoder: HighLevelEncoder) -> list[nn.Module]:
+    """The residual blocks of CLIP's tower."""
+    assert isinstance(encoder.tower, ClipResNetTower)  # build_clip_encoder makes no other
+    visual = encoder.tower.visual
+    return [block for layer in (visual.layer1, visual.layer2, visual.layer3, visual.layer4) for block in layer]
 
 
 def random_projection(dim: int, out_dim: int, seed: int) -> nn.Module:

@@ -23,6 +23,7 @@ from grepq_iqa.training.high_level.projection import ProjectionRecipe, train_pro
 from grepq_iqa.training.high_level.run_files import write_encoder
 from grepq_iqa.training.high_level.text_encoder import text_encoder_provenance
 from grepq_iqa.training.loop import LoopSettings
+from grepq_iqa.training.processes import is_first
 from grepq_iqa.training.recipe import describe
 from grepq_iqa.training.run_record import describe_data, state_hash, write_record
 
@@ -60,6 +61,9 @@ def train_high_level(
 ) -> tuple[HighLevelEncoder, dict[str, Tensor]]:
     """The encoder and its prompts, left in ``out`` for ``export``.
 
+    Where several processes train together, they share the distortion head's training, and the first does the rest;
+    the others return the encoder as it is then, and no prompts.
+
     Args:
         pristine, unlabeled: photographs, as `prepare` listed them.
         recipe: of the projection.
@@ -79,6 +83,8 @@ def train_high_level(
     if head:
         loop = LoopSettings(out, head.steps, head.batch_images, save_every, workers, mixed_precision)
         train_distortion_head(encoder, pristine, unlabeled, head, loop, resume=resume)
+    if not is_first():  # what follows is the work of one
+        return encoder, {}
     series = pool_severity_series(
         encoder,
         pristine,

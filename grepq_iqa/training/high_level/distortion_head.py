@@ -28,6 +28,7 @@ from grepq_iqa.training.data.prepare import Photograph, Prepared
 from grepq_iqa.training.high_level.pooled_features import evenly, pool_photographs
 from grepq_iqa.training.loop import Batch, LoopSettings, run, warmup_cosine
 from grepq_iqa.training.losses.distortion import DistortionLoss
+from grepq_iqa.training.processes import first_before_others, is_first
 from grepq_iqa.training.recipe import describe
 from grepq_iqa.training.run_record import run_key, state_hash
 from grepq_iqa.training.similarity.dists import dists
@@ -107,7 +108,8 @@ def train_distortion_head(
         return out
     torch.manual_seed(recipe.seed)
     student = _Student(head)
-    student.standardize(encoder, evenly(unlabeled.photographs, recipe.unlabeled_images), out, start)
+    with first_before_others():  # which then read what it has kept
+        student.standardize(encoder, evenly(unlabeled.photographs, recipe.unlabeled_images), out, start)
     trained = [parameter for parameter in student.parameters() if parameter.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
     final_ratio = recipe.final_learning_rate / recipe.learning_rate
@@ -131,8 +133,9 @@ def train_distortion_head(
     run(student, loss_of, data, optimizer, schedule, settings, resume=resume)
     encoder.cpu()
     head.requires_grad_(False)
-    with replacing(out / FILE) as beside:
-        save_file({name: tensor.contiguous() for name, tensor in head.state_dict().items()}, beside)
+    if is_first():
+        with replacing(out / FILE) as beside:
+            save_file({name: tensor.contiguous() for name, tensor in head.state_dict().items()}, beside)
     return out
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,24 +9,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from grepq_iqa._version import __version__
 from grepq_iqa.files import replacing
-from grepq_iqa.training.recipe import LowLevelRecipe, describe
-
-_OF_COPIES = ("crop", "distortions_per_image", "levels_per_distortion", "families", "seed")
+from grepq_iqa.training.recipe import LowLevelRecipe, key_of_copies
 
 
 class FSIMCache:
-    """One file a photograph below ``folder / fsim-KEY``.
+    """One file a photograph below ``folder / fsim-KEY``, with KEY from `key_of_copies`.
 
-    KEY changes with the settings that draw the copies and with the version of the code; a file's name is the SHA-256 of
-    its photograph, by whose content the copies are drawn.
+    A file's name is the SHA-256 of its photograph, by whose content the copies are drawn.
     """
 
     def __init__(self, folder: Path, recipe: LowLevelRecipe) -> None:
-        settings = {name: describe(recipe)[name] for name in _OF_COPIES} | {"code": __version__}
-        key = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:12]
-        self.folder = folder / f"fsim-{key}"
+        self.folder = folder / f"fsim-{key_of_copies(recipe)}"
 
     def get(self, sha256: str, compute: Callable[[], Tensor]) -> Tensor:
         """The matrix of a photograph, computed and kept where it is not there; a broken file is made again.

@@ -1,0 +1,242 @@
+"""From photographs to a measured model in one command, each stage skipped where it is finished.
+
+What a stage depends on (settings, contents of the photographs, earlier stages, version of the code) makes its key; a
+stage whose key is in ``reproduce.json`` and whose output is there is finished. Trainings live in folders named by their
+key, so a changed setting begins anew and leaves the old run alone.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from grepq_iqa.errors import UsageError
+from grepq_iqa.files import sha256_of, write_atomically
+from grepq_iqa.training import stages
+from grepq_iqa.training.processes import is_first, wait_for_all
+from grepq_iqa.training.recipe import (
+    ExpectedRecipe,
+    LowLevelRecipe,
+    has_section,
+    load_recipe,
+    recipe_label,
+    section_of,
+)
+from grepq_iqa.training.run_record import run_key
+from grepq_iqa.training.stages import Say, TrainingOptions
+
+if TYPE_CHECKING:
+    from grepq_iqa.benchmark.result import BenchmarkResult
+
+STAMPS, EVALUATION = "reproduce.json", "evaluation.json"
+
+
+@dataclass(frozen=True)
+class Ratings:
+    """Rated photographs for the ratings predictor: their table, what they are called, scores for worst and best."""
+
+    csv: Path
+    name: str
+    bounds: tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Reproduction:
+    """A model in the making.
+
+    Attributes:
+        out: folder for everything; the model is in ``out / "model"``.
+        recipe: name or file.
+        options: of the trainings.
+        say: takes lines for the user.
+        complain: takes a line for each photograph left out.
+    """
+
+    out: Path
+    recipe: str
+    options: TrainingOptions
+    say: Say
+    complain: Say
+
+    def run(
+        self,
+        photographs: Sequence[str],
+        pristine: Sequence[str],
+        *,
+        name: str | None = None,
+        data_name: str | None = None,
+        data_license: str | None = None,
+        clip: Path | None = None,
+        ratings: Ratings | None = None,
+        csv: Path | None = None,
+        csv_images: Path | None = None,
+        labels: Sequence[int] = (50, 100, 200),
+        most: int | None = None,
+    ) -> Path:
+        """Do what is not done, and return the model directory.
+
+        Args:
+            photographs: folders or patterns of in-the-wild photographs.
+            pristine: likewise of clean ones.
+            name: of the model; None: the recipe's.
+            data_name, data_license: of the photographs, for the provenance.
+            clip: checkpoint of CLIP for a recipe that trains its tower; None takes it from the Hub.
+            ratings: for the ratings predictor; None makes none.
+            csv: labels to measure on; None measures nothing.
+            csv_images: folder of their images, if not the table's.
+            labels: numbers of labels to fit on there.
+            most: unlabeled images for the tables, other than the recipe's.
+
+        Raises:
+            UsageError: the recipe lacks a section, or labels are asked for that nobody has.
+        """
+        for table in (csv, None if ratings is None else ratings.csv):
+            if table is not None and not table.is_file():
+                raise UsageError(f"{table} is not a file: give a table of images and scores")
+        wild, clean, model = self.out / "photographs", self.out / "pristine", self.out / "model"
+        data = self._prepare(photographs, pristine, wild, clean, data_name, data_license)
+
+        low_key = self._key("low_level", data["wild"], self.options.mixed_precision)
+        low = self.out / f"low_level-{low_key}"
+        train = lambda: stages.low_level_stage(wild, low, self.recipe, self.say, self.options)  # noqa: E731
+        self._stage("low-level", low_key, low, train)
+
+        sections = ["high_level", *(["distortion_head"] if has_section(self.recipe, "distortion_head") else [])]
+        of_clip = None if clip is None else sha256_of(clip)
+        high_key = self._key(*sections, data, self.options.mixed_precision, of_clip)
+        high = self.out / f"high_level-{high_key}"
+        train = lambda: stages.high_level_stage(  # noqa: E731
+            wild, high, self.recipe, self.say, self.options, pristine=clean, clip=clip
+        )
+        self._stage("high-level", high_key, high, train)
+        if not is_first():  # what follows is the work of one
+            return model
+
+        settings = stages.export_settings(self.recipe, most=most)
+        name = name or Path(recipe_label(self.recipe)).stem
+        export_key = self._key("scoring", "features", low_key, high_key, settings.most, settings.max_side, name)
+        self._stage(
+            "export",
+            export_key,
+            model / "features.safetensors",
+            lambda: stages.export_stage(
+                low, high, clean, wild, model, self.recipe, name=name, most=settings.most, max_side=settings.max_side
+            ),
+        )  # fmt: skip
+        if ratings is not None:
+            ratings_key = self._key("ratings", export_key, sha256_of(ratings.csv), ratings.name, ratings.bounds)
+            self._stage(
+                "ratings",
+                ratings_key,
+                model / "ratings.safetensors",
+                lambda: stages.ratings_stage(
+                    model, ratings.csv, self.recipe, self.say, name=ratings.name, bounds=ratings.bounds,
+                    cache=self.out / "features",
+                ),
+            )  # fmt: skip
+        if csv is not None:
+            evaluate_key = run_key("evaluate", export_key, sha256_of(csv), list(labels))
+            evaluate = lambda: self._evaluate(model, csv, csv_images, labels)  # noqa: E731
+            self._stage("evaluate", evaluate_key, self.out / EVALUATION, evaluate)
+        self.say(self._verdict(model, csv))
+        return model
+
+    def _prepare(
+        self,
+        photographs: Sequence[str],
+        pristine: Sequence[str],
+        wild: Path,
+        clean: Path,
+        name: str | None,
+        license: str | None,
+    ) -> dict[str, str]:
+        """Check and list both sets, which takes little the second time; their hashes."""
+        from grepq_iqa.training.data.prepare import read_index
+
+        fixed = load_recipe(self.recipe, "low_level", LowLevelRecipe).fixed_copies
+        if is_first():
+            stages.prepare_stage(
+                photographs, wild, self.say, recipe=self.recipe if fixed else None, name=name, license=license,
+                complain=self.complain,
+            )  # fmt: skip
+            stages.prepare_stage(pristine, clean, self.say, complain=self.complain)
+        wait_for_all()
+        return {"wild": read_index(wild).sha256, "pristine": read_index(clean).sha256}
+
+    def _stage(self, name: str, key: str, output: Path, work: Callable[[], object]) -> None:
+        stamps = self._stamps()
+        wait_for_all()  # all have read before the first writes
+        if stamps.get(name) == key and output.exists():
+            if is_first():
+                self.say(f"{name}: finished before ({output})")
+            return
+        work()
+        wait_for_all()
+        if is_first():
+            write_atomically(self.out / STAMPS, json.dumps({**self._stamps(), name: key}, indent=2) + "\n")
+
+    def _stamps(self) -> dict[str, str]:
+        try:
+            stamps: dict[str, str] = json.loads((self.out / STAMPS).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            return {}
+        return stamps
+
+    def _key(self, *parts: Any) -> str:
+        """Of sections of the recipe, by name, and whatever else."""
+        return run_key(*(section_of(self.recipe, part) if part in _SECTIONS else part for part in map(_plain, parts)))
+
+    def _evaluate(self, model: Path, csv: Path, images: Path | None, labels: Sequence[int]) -> None:
+        result = stages.evaluate_stage(model, csv, self.say, images=images, labels=labels)
+        write_atomically(self.out / EVALUATION, json.dumps(figures(result), indent=2) + "\n")
+
+    def _verdict(self, model: Path, csv: Path | None) -> str:
+        expected = (
+            load_recipe(self.recipe, "expected", ExpectedRecipe) if has_section(self.recipe, "expected") else None
+        )
+        found = json.loads((self.out / EVALUATION).read_text(encoding="utf-8")) if csv is not None else None
+        return f"{model} is done. {verdict(recipe_label(self.recipe), expected, found, csv)}"
+
+
+_SECTIONS = ("low_level", "high_level", "distortion_head", "scoring", "features", "ratings")
+
+
+def _plain(part: Any) -> Any:
+    return part if isinstance(part, (str, int, float, dict, type(None))) else list(part)
+
+
+def figures(result: BenchmarkResult) -> dict[str, float]:
+    """Median SRCC by what it was measured with: "zero-shot", or a number of labels."""
+    zero_shot = {"zero-shot": float(result.zero_shot["Q"].srcc)}
+    return zero_shot | {str(row.labels): float(row.median_srcc) for row in result.few_labels}
+
+
+def verdict(recipe: str, expected: ExpectedRecipe | None, found: Mapping[str, float] | None, csv: Path | None) -> str:
+    """One line: how what was found compares with what the recipe expects.
+
+    Args:
+        recipe: what it is called.
+        expected: its figures; None: it states none.
+        found: SRCC as `figures` gives them; None: nothing was measured.
+        csv: what it was measured on.
+    """
+    if expected is None:
+        wanted = f"Recipe {recipe} states no expected figures"
+    else:
+        listed = ", ".join(f"{_label(key)} {value:.3f}" for key, value in expected.srcc.items())
+        wanted = f"Recipe {recipe} expects, on {expected.data}: SRCC {listed}"
+    if found is None:
+        return f"{wanted}; nothing was measured (--csv LABELS)."
+    known = expected.srcc if expected else {}
+    rows = (
+        f"{_label(key)} {value:.3f}" + (f" ({value - known[key]:+.3f})" if key in known else "")
+        for key, value in found.items()
+    )
+    return f"{wanted}; found on {csv}: {', '.join(rows)}."
+
+
+def _label(key: str) -> str:
+    return key if key == "zero-shot" else f"{key} labels"

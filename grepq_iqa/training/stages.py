@@ -1,0 +1,371 @@
+"""The stages between photographs and a model, as the commands and `reproduce` run them.
+
+Where several processes train together, all of them call the trainings, and the first writes and speaks.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from grepq_iqa.cli.progress import Bars
+from grepq_iqa.errors import UsageError
+from grepq_iqa.training.recipe import ExportRecipe, has_section, has_setting, load_recipe, recipe_label
+
+if TYPE_CHECKING:
+    from grepq_iqa.benchmark.result import BenchmarkResult
+    from grepq_iqa.training.data.prepare import Prepared
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class TrainingOptions:
+    """How to train, whatever the recipe.
+
+    Attributes:
+        resume: go on from the last checkpoint.
+        workers: processes that prepare pictures.
+        save_every: steps between checkpoints.
+        mixed_precision: "no", "bf16" or "fp16".
+        checkpoint_activations: of CLIP's tower.
+    """
+
+    resume: bool = False
+    workers: int = 1
+    save_every: int = 50
+    mixed_precision: str = "no"
+    checkpoint_activations: bool = False
+
+
+def prepare_stage(
+    sources: Sequence[str],
+    out: Path,
+    say: Say,
+    *,
+    recipe: str | None = None,
+    pristine: bool = False,
+    name: str | None = None,
+    license: str | None = None,
+    workers: int | None = None,
+    complain: Say | None = None,
+) -> Prepared:
+    """Check photographs and list them in ``out``; with ``recipe``, render the copies that it keeps.
+
+    Args:
+        sources: files, folders and patterns.
+        out: folder of the list.
+        say: takes lines for the user.
+        recipe: whose fixed copies and FSIM matrices to make; None: none.
+        pristine: whether to list sharp and colorful tiles, too.
+        name, license: of the photographs, for the provenance.
+        workers: processes that render copies; None: one a core.
+        complain: takes a line for each photograph left out; None: ``say``.
+    """
+    from grepq_iqa.training.data.prepare import prepare
+
+    with _bars() as bars:
+        prepared = prepare(sources, out, name=name, license=license, on_done=_count(bars, "checked"))
+        for path, reason in prepared.rejected.items():
+            (complain or say)(f"skipped {path}: {reason}")
+        say(f"{len(prepared.photographs)} photographs, {len(prepared.rejected)} skipped -> {out}")
+        if pristine:
+            from grepq_iqa.training.data.pristine_tiles import write_tiles
+
+            count = write_tiles(prepared.paths, out, on_done=_count(bars, "searched for tiles"))
+            say(f"{count} pristine tiles -> {out / 'tiles.json'}")
+        if recipe:
+            from grepq_iqa.training.data.render_copies import render_copies
+            from grepq_iqa.training.recipe import LowLevelRecipe
+
+            settings = load_recipe(recipe, "low_level", LowLevelRecipe)
+            done = _count(bars, "copies of")
+            folder = render_copies(prepared, settings, out, workers=workers, on_done=done)
+            say(f"distorted copies -> {folder}, and their FSIM matrices beside it")
+    return prepared
+
+
+def low_level_stage(
+    photographs: Path, out: Path, recipe: str, say: Say, options: TrainingOptions, *, steps: int | None = None
+) -> None:
+    """Train the low-level encoder.
+
+    Args:
+        photographs: a folder of `prepare`.
+        out: folder of the run.
+        recipe: name or file.
+        say: takes lines for the user.
+        options: of the loop.
+        steps: other than the recipe's.
+    """
+    from grepq_iqa.training.data.prepare import read_index
+    from grepq_iqa.training.low_level import train_low_level
+    from grepq_iqa.training.recipe import LowLevelRecipe
+
+    train_low_level(
+        read_index(photographs),
+        load_recipe(recipe, "low_level", LowLevelRecipe, steps=steps),
+        out,
+        recipe_name=recipe_label(recipe),
+        resume=options.resume,
+        workers=options.workers,
+        save_every=options.save_every,
+        mixed_precision=options.mixed_precision,
+        kept=photographs,
+    )
+    _draw_curve(out, say)
+
+
+def is_compact(recipe: str) -> bool:
+    """Whether the recipe trains the compact model's high-level parts, and not CLIP's tower."""
+    return has_setting(recipe, "high_level", "severity_series")
+
+
+def high_level_stage(
+    photographs: Path,
+    out: Path,
+    recipe: str,
+    say: Say,
+    options: TrainingOptions,
+    *,
+    pristine: Path | None = None,
+    clip: Path | None = None,
+    steps: int | None = None,
+) -> None:
+    """Train the high-level encoder: CLIP's tower by the group contrastive loss, or the compact model's own parts.
+
+    Args:
+        photographs: a folder of `prepare`.
+        out: folder of the run.
+        recipe: name or file.
+        say: takes lines for the user.
+        options: of the loop.
+        pristine: clean photographs, a folder of `prepare`; the compact model needs them.
+        clip: open_clip's checkpoint; None takes it from the Hub.
+        steps: other than the recipe's.
+    """
+    if is_compact(recipe):
+        _compact_high_level(photographs, out, recipe, say, options, pristine, steps)
+    else:
+        _clip_high_level(photographs, out, recipe, options, clip, steps)
+    _draw_curve(out, say)
+
+
+def _compact_high_level(
+    photographs: Path,
+    out: Path,
+    recipe: str,
+    say: Say,
+    options: TrainingOptions,
+    pristine: Path | None,
+    steps: int | None,
+) -> None:
+    from grepq_iqa.training.data.prepare import read_index
+    from grepq_iqa.training.high_level.compact import train_high_level
+    from grepq_iqa.training.high_level.distortion_head import DistortionHeadRecipe
+    from grepq_iqa.training.high_level.projection import ProjectionRecipe
+
+    if pristine is None:
+        raise UsageError(f"recipe {recipe} needs --pristine, a folder of clean photographs that `prepare` wrote")
+    has_head = has_section(recipe, "distortion_head")
+    with _bars() as bars:
+        train_high_level(
+            read_index(pristine),
+            read_index(photographs),
+            load_recipe(recipe, "high_level", ProjectionRecipe, steps=steps),
+            out,
+            head=load_recipe(recipe, "distortion_head", DistortionHeadRecipe) if has_head else None,
+            recipe_name=recipe_label(recipe),
+            resume=options.resume,
+            workers=options.workers,
+            save_every=options.save_every,
+            mixed_precision=options.mixed_precision,
+            on_progress=bars.show,
+        )
+    for folder in sorted(path.parent for path in out.glob("distortion_head-*/metrics.jsonl")):
+        _draw_curve(folder, say)
+
+
+def _clip_high_level(
+    photographs: Path, out: Path, recipe: str, options: TrainingOptions, clip: Path | None, steps: int | None
+) -> None:
+    from grepq_iqa.training.data.prepare import read_index
+    from grepq_iqa.training.high_level.clip_tower import CLIP_REPO, ClipRecipe, train_clip_tower
+    from grepq_iqa.weights import fetch_checkpoint
+
+    train_clip_tower(
+        read_index(photographs),
+        load_recipe(recipe, "high_level", ClipRecipe, steps=steps),
+        clip or fetch_checkpoint("clip-rn50"),
+        out,
+        recipe_name=recipe_label(recipe),
+        source=None if clip else CLIP_REPO,
+        resume=options.resume,
+        workers=options.workers,
+        save_every=options.save_every,
+        mixed_precision=options.mixed_precision,
+        checkpoint_activations=options.checkpoint_activations,
+    )
+
+
+def export_stage(
+    low_level: Path,
+    high_level: Path,
+    pristine: Path,
+    photographs: Path,
+    out: Path,
+    recipe: str,
+    *,
+    name: str,
+    most: int | None = None,
+    max_side: int | None = None,
+) -> None:
+    """Assemble both encoders into a model directory with its tables, provenance and card.
+
+    Args:
+        low_level, high_level: folders of the trainings.
+        pristine, photographs: folders of `prepare`.
+        out: model directory to write.
+        recipe: name or file.
+        name: of the model.
+        most, max_side: other than the recipe's section ``[export]``; a ``max_side`` of 0 is any.
+    """
+    from grepq_iqa.calibration.storage import require_model_folder
+    from grepq_iqa.training.data.prepare import read_index
+    from grepq_iqa.training.export import export_model
+    from grepq_iqa.training.high_level.run_files import read_high_level
+    from grepq_iqa.training.low_level import read_low_level
+    from grepq_iqa.training.recipe import FeatureRecipe, ProvenanceRecipe, ScoringRecipe
+    from grepq_iqa.weights.model_card import write_card
+
+    require_model_folder(out)
+    settings = export_settings(recipe, most=most, max_side=max_side)
+    with _bars() as bars:
+        export_model(
+            out,
+            read_low_level(low_level),
+            read_high_level(high_level),
+            read_index(pristine),
+            read_index(photographs),
+            name=name,
+            recipe_name=recipe_label(recipe),
+            scoring=load_recipe(recipe, "scoring", ScoringRecipe),
+            weights=load_recipe(recipe, "features", FeatureRecipe),
+            provenance=load_recipe(recipe, "provenance", ProvenanceRecipe)
+            if has_section(recipe, "provenance")
+            else ProvenanceRecipe("not recorded"),  # a recipe in the words of version 0.1
+            most=settings.most,
+            max_side=settings.max_side or None,
+            on_done=_count(bars, "scored"),
+        )
+    write_card(out)
+
+
+def export_settings(recipe: str, *, most: int | None = None, max_side: int | None = None) -> ExportRecipe:
+    """The recipe's section ``[export]``, which it may lack, with what is given in its place."""
+    given = {"most": most, "max_side": max_side}
+    if has_section(recipe, "export"):
+        return load_recipe(recipe, "export", ExportRecipe, **given)
+    return ExportRecipe(**{name: value for name, value in given.items() if value is not None})
+
+
+def ratings_stage(
+    model: Path,
+    csv: Path,
+    recipe: str,
+    say: Say,
+    *,
+    name: str,
+    license: str = "none stated",
+    description: str = "not recorded",
+    bounds: tuple[float, float] = (0, 1),
+    images: Path | None = None,
+    dtype: str = "auto",
+    cache: Path | None = None,
+) -> None:
+    """Learn what people say of other photographs, into the model directory.
+
+    Args:
+        model: directory.
+        csv: table of rated photographs and their MOS.
+        recipe: name or file with a section ``[ratings]``.
+        say: takes lines for the user.
+        name, license, description: of the ratings.
+        bounds: scores that mean the worst and the best.
+        images: folder of the photographs, if not the table's.
+        dtype: of the encoders.
+        cache: folder of features.
+    """
+    from grepq_iqa.feature_cache import FeatureCache, model_key
+    from grepq_iqa.training.ratings import load_encoders, train_ratings
+    from grepq_iqa.training.recipe import RatingsRecipe
+
+    settings = load_recipe(recipe, "ratings", RatingsRecipe)
+    grepq = load_encoders(model, dtype)
+    predictor = train_ratings(
+        grepq,
+        model,
+        csv,
+        settings,
+        recipe_name=recipe_label(recipe),
+        images=images,
+        name=name,
+        license=license,
+        description=description,
+        bounds=bounds,
+        cache=None if cache is None else FeatureCache(cache, model_key(grepq)),
+    )
+    low, high = predictor.interval(predictor.expected[:1], 0.9)
+    say(
+        f"{model}: ratings of {int(predictor.counts.sum())} photographs; a middling one's 90 % interval goes "
+        f"from {low[0]:.0f} to {high[0]:.0f}"
+    )
+
+
+def evaluate_stage(
+    model: Path, csv: Path, say: Say, *, images: Path | None = None, labels: Sequence[int], record: str | None = None
+) -> BenchmarkResult:
+    """Measure a model in float32 on a table of images and MOS, as `grepq benchmark csv` does.
+
+    Args:
+        model: directory.
+        csv: the table.
+        say: takes lines for the user.
+        images: folder of the images, if not the table's.
+        labels: numbers of labels to fit on.
+        record: name of the data set under which config.json and the card take the figures; None: they do not.
+    """
+    from grepq_iqa.benchmark import read, run
+    from grepq_iqa.benchmark.record import record_scores
+    from grepq_iqa.model import GRepQ
+    from grepq_iqa.weights.model_card import write_card
+
+    labeled = read("csv", images or csv.parent, labels=str(csv.absolute()))
+    with _bars() as bars:
+        grepq = GRepQ.from_pretrained(model, dtype="float32")
+        result = run(labeled, grepq, label_counts=list(labels), progress=bars.show)
+    found: dict[str, Any] = result.to_json()
+    say(json.dumps({key: found[key] for key in ("images", "zero_shot", "few_labels")}, indent=2))
+    if record:
+        record_scores(model, record, result)
+        write_card(model)
+    return result
+
+
+def _bars() -> Bars:
+    return Bars(log_every=100)
+
+
+def _count(bars: Bars, name: str) -> Callable[[int], None]:
+    return lambda done: bars.show(name, done)
+
+
+def _draw_curve(out: Path, say: Say) -> None:
+    from grepq_iqa.training.processes import is_first
+    from grepq_iqa.training.training_curve import plot_training_curve
+
+    if is_first():
+        say(f"{out} is trained; its training curve is {plot_training_curve(out)}")
