@@ -78,13 +78,7 @@ def run(
         GrepqError: a baseline's package is missing. Both are found out before the first image is scored.
     """
     label_counts = tuple(sorted(set(label_counts)))
-    all_splits = _splits(images, protocol, splits, seed)
-    room = _room(all_splits)
-    if label_counts and label_counts[-1] > room:
-        raise UsageError(
-            f"{label_counts[-1]} labels asked for, but {images.name} leaves {room} images to draw them from: "
-            f"use smaller --labels"
-        )
+    all_splits = planned_splits(images, label_counts, protocol=protocol, splits=splits, seed=seed)
     methods = {name: older_methods.load_baseline(name) for name in baselines}
 
     failed: list[Failure] = []
@@ -224,6 +218,31 @@ def _median_seconds(entries: Iterable[Entry]) -> float:
 def _scores(paths: Sequence[Path], found: dict[str, dict[Path, Entry]]) -> dict[str, NDArray[np.float64]]:
     names = [(method, name) for method in found for name in (OURS if method == "grepq" else (method,))]
     return {name: np.array([found[method][path].values[name] for path in paths]) for method, name in names}
+
+
+def planned_splits(
+    images: LabeledImages,
+    label_counts: Sequence[int],
+    *,
+    protocol: Protocol = "random",
+    splits: int = 10,
+    seed: int = 0,
+) -> list[Split]:
+    """The splits that :func:`run` would take, before an image is read.
+
+    Args:
+        images, label_counts, protocol, splits, seed: as there.
+
+    Raises:
+        UsageError: more labels than the pool holds, or no official split.
+    """
+    found = _splits(images, protocol, splits, seed)
+    room, most = _room(found), max(label_counts, default=0)
+    if most > room:
+        raise UsageError(
+            f"{most} labels asked for, but {images.name} leaves {room} images to draw them from: use smaller --labels"
+        )
+    return found
 
 
 def _room(splits: Sequence[Split]) -> int:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from grepq_iqa.errors import UsageError
+from grepq_iqa.data.labels import read_labels
 from grepq_iqa.files import sha256_of, write_atomically
 from grepq_iqa.training import stages
 from grepq_iqa.training.processes import is_first, wait_for_all
@@ -92,10 +92,12 @@ class Reproduction:
 
         Raises:
             UsageError: the recipe lacks a section, or labels are asked for that nobody has.
+            LabelsError: a table cannot be read. Both are found out before anything is done.
         """
-        for table in (csv, None if ratings is None else ratings.csv):
-            if table is not None and not table.is_file():
-                raise UsageError(f"{table} is not a file: give a table of images and scores")
+        if csv is not None:  # hours before they are needed
+            stages.read_evaluation(csv, csv_images, labels)
+        if ratings is not None:
+            read_labels(ratings.csv)
         wild, clean, model = self.out / "photographs", self.out / "pristine", self.out / "model"
         data = self._prepare(photographs, pristine, wild, clean, data_name, data_license)
 

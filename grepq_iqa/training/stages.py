@@ -16,6 +16,7 @@ from grepq_iqa.errors import UsageError
 from grepq_iqa.training.recipe import ExportRecipe, has_section, has_setting, load_recipe, recipe_label
 
 if TYPE_CHECKING:
+    from grepq_iqa.benchmark.datasets.labeled_images import LabeledImages
     from grepq_iqa.benchmark.result import BenchmarkResult
     from grepq_iqa.training.data.prepare import Prepared
 
@@ -338,12 +339,12 @@ def evaluate_stage(
         labels: numbers of labels to fit on.
         record: name of the data set under which config.json and the card take the figures; None: they do not.
     """
-    from grepq_iqa.benchmark import read, run
+    from grepq_iqa.benchmark import run
     from grepq_iqa.benchmark.record import record_scores
     from grepq_iqa.model import GRepQ
     from grepq_iqa.weights.model_card import write_card
 
-    labeled = read("csv", images or csv.parent, labels=str(csv.absolute()))
+    labeled = read_evaluation(csv, images, labels)
     with _bars() as bars:
         grepq = GRepQ.from_pretrained(model, dtype="float32")
         result = run(labeled, grepq, label_counts=list(labels), progress=bars.show)
@@ -353,6 +354,23 @@ def evaluate_stage(
         record_scores(model, record, result)
         write_card(model)
     return result
+
+
+def read_evaluation(csv: Path, images: Path | None, labels: Sequence[int]) -> LabeledImages:
+    """The table that `evaluate_stage` measures on, without reading an image.
+
+    Args:
+        csv, images, labels: as there.
+
+    Raises:
+        GrepqError: the table cannot be read, or holds too few images for so many labels.
+    """
+    from grepq_iqa.benchmark import read
+    from grepq_iqa.benchmark.run import planned_splits
+
+    labeled = read("csv", images or csv.parent, labels=str(csv.absolute()))
+    planned_splits(labeled, labels)
+    return labeled
 
 
 def _bars() -> Bars:

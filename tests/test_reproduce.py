@@ -1,0 +1,185 @@
+"""`reproduce` from photographs to a measured model, at toy size, for both recipes; a model named like a bundled one."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from random_clip import write_random_clip
+from safetensors.numpy import load_file
+from test_training_runs import TINY, training
+
+from grepq_iqa import GRepQ
+from grepq_iqa.errors import GrepqError, UsageError
+from grepq_iqa.training import stages
+from grepq_iqa.training.recipe import ExpectedRecipe, load_recipe
+from grepq_iqa.training.reproduce import verdict
+
+PAPER = """
+[low_level]
+crop = 64
+grid = 1
+cell = 32
+distortions_per_image = 1
+levels_per_distortion = 1
+fixed_copies = true
+copies_max_side = 300
+equal_cells = true
+separate_views = true
+short_batches = true
+families = ["gaussian_blur", "white_noise"]
+temperature = 0.5
+similarity_power = 1.0
+batch_images = 2
+epochs = 1
+warmup_steps = 0
+learning_rate = 1e-4
+final_learning_rate = 1e-6
+weight_decay = 0.05
+seed = 0
+
+[high_level]
+model = "RN50"
+crop = 64
+batch_size = 4
+extremes = 2
+temperature = 0.5
+projection_dim = 16
+epochs = 2
+warmup_epochs = 1
+learning_rate = 1e-6
+prompt_good = "a Good photo."
+prompt_bad = "a Bad photo."
+seed = 0
+
+[scoring]
+high_level_std = 0
+
+[features]
+low_level = 1.0
+layers = [1.0]
+
+[export]
+max_side = 256
+
+[expected]
+data = "nothing that anybody has"
+srcc = { zero-shot = 0.5, 10 = 0.25 }
+"""
+
+
+@pytest.fixture(scope="module")
+def place(photos, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("reproduce")
+    (folder / "compact.toml").write_text(TINY)
+    (folder / "paper.toml").write_text(PAPER)
+    write_random_clip(folder / "clip.safetensors")
+    with (folder / "labels.csv").open("w", newline="") as file:
+        rows = csv.writer(file)
+        rows.writerow(["path", "mos"])
+        for index, photo in enumerate([*photos, *photos]):
+            with Image.open(photo) as picture:
+                picture.crop((40 * index, 0, 40 * index + 100, 100)).save(folder / f"{index}.png")
+            rows.writerow([f"{index}.png", index])
+    return folder
+
+
+def reproduce(place: Path, recipe: str, out: Path, photos: list[Path], *more: object) -> str:
+    return training(
+        "reproduce", *photos, *(word for photo in photos for word in ("--pristine", photo)), "-o", out,
+        "--recipe", place / f"{recipe}.toml", "--workers", 0, "--threads", 1, *more,
+    )  # fmt: skip
+
+
+def test_the_compact_recipe_from_photographs_to_a_model_and_nothing_twice(place, photos):
+    out = place / "compact"
+    said = reproduce(place, "compact", out, photos, "--csv", place / "labels.csv", "--labels", 3)
+    assert "finished before" not in said
+    last = said.strip().splitlines()[-1]
+    assert "Recipe compact.toml states no expected figures; found on" in last and "zero-shot " in last
+    model = GRepQ.from_pretrained(out / "model")
+    assert model.config["name"] == "compact" and 0 < float(model.score(photos[0])) < 1.5
+    assert (out / "model" / "README.md").read_text().startswith("---")
+    before = {path: path.read_bytes() for path in (out / "model").iterdir()}
+
+    said = reproduce(place, "compact", out, photos, "--csv", place / "labels.csv", "--labels", 3)
+    stages_skipped = [line.split(":")[0] for line in said.splitlines() if "finished before" in line]
+    assert stages_skipped == ["low-level", "high-level", "export", "evaluate"]
+    assert said.strip().splitlines()[-1] == last
+    assert {path: path.read_bytes() for path in (out / "model").iterdir()} == before
+
+    # another setting of the scores: the trainings stay, the model is made again; the old runs are left alone
+    (place / "other.toml").write_text(TINY.replace("high_level_std = 0.1", "high_level_std = 0.05"))
+    said = reproduce(place, "other", out, photos)
+    assert [line.split(":")[0] for line in said.splitlines() if "finished before" in line] == [
+        "low-level",
+        "high-level",
+    ]
+    assert said.strip().endswith("nothing was measured (--csv LABELS).")
+    assert GRepQ.from_pretrained(out / "model").config["name"] == "other"
+
+
+def test_the_papers_recipe(place, photos):
+    out = place / "paper"
+    clip = ("--clip", place / "clip.safetensors")
+    said = reproduce(place, "paper", out, photos, *clip, "--csv", place / "labels.csv", "--labels", 3)
+    last = said.strip().splitlines()[-1]
+    assert "expects, on nothing that anybody has: SRCC zero-shot 0.500, 10 labels 0.250; found on" in last
+    found = json.loads((out / "evaluation.json").read_text())
+    assert f"zero-shot {found['zero-shot']:.3f} ({found['zero-shot'] - 0.5:+.3f})" in last
+    config = GRepQ.from_pretrained(out / "model").config
+    assert config["max_side"] == 256 and config["high_level"]["architecture"] == "open_clip"
+    assert len(list((out / "photographs").glob("copies-*/*.npy"))) == len(photos)
+    said = reproduce(place, "paper", out, photos, *clip, "--csv", place / "labels.csv", "--labels", 3)
+    assert said.count("finished before") == 4
+
+
+def test_a_killed_reproduction_goes_on(place, photos, tmp_path, monkeypatch):
+    whole = stages.export_stage
+
+    def die(*arguments, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(stages, "export_stage", die)
+    with pytest.raises((KeyboardInterrupt, SystemExit)):
+        reproduce(place, "compact", tmp_path / "out", photos)
+        raise SystemExit  # typer turns Ctrl-C into an exit status
+    monkeypatch.setattr(stages, "export_stage", whole)
+    said = reproduce(place, "compact", tmp_path / "out", photos)
+    assert said.count("finished before") == 2 and (tmp_path / "out" / "model" / "config.json").is_file()
+
+
+def test_a_missing_table_is_said_before_anything_is_done(place, photos, tmp_path):
+    with pytest.raises(GrepqError, match=r"no table .*none\.csv"):
+        reproduce(place, "compact", tmp_path / "out", photos, "--csv", tmp_path / "none.csv")
+    with pytest.raises(GrepqError, match=r"none\.csv"):
+        reproduce(place, "compact", tmp_path / "out", photos, "--rated", tmp_path / "none.csv")
+    with pytest.raises(UsageError, match="200 labels asked for"):
+        reproduce(place, "compact", tmp_path / "out", photos, "--csv", place / "labels.csv")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_named_like_a_model_is_a_folder(place, photos, tmp_path, monkeypatch):
+    made = place / "compact"
+    reproduce(place, "compact", made, photos)
+    [low], [high] = made.glob("low_level-*"), made.glob("high_level-*")
+    monkeypatch.chdir(tmp_path)
+    for name in ("compact", "rn50"):
+        training(
+            "export", "--low-level", low, "--high-level", high, "--pristine", made / "pristine",
+            "--photographs", made / "photographs", "-o", name, "--name", name, "--recipe", place / "compact.toml",
+        )  # fmt: skip
+        scores = [float(score) for score in GRepQ.from_pretrained(Path(name), dtype="float32").score(photos)]
+        quantiles = load_file(Path(name) / "features.safetensors")["quantiles"]
+        np.testing.assert_allclose(quantiles[[0, -1]], [min(scores), max(scores)], atol=1e-5)
+
+
+def test_both_recipes_say_what_to_expect():
+    for recipe in ("compact", "paper"):
+        expected = load_recipe(recipe, "expected", ExpectedRecipe)
+        line = verdict(recipe, expected, {"zero-shot": 0.6, "50": 0.7}, Path("l.csv"))
+        assert f"Recipe {recipe} expects, on {expected.data}: SRCC" in line and "50 labels 0.700 (" in line
