@@ -13,7 +13,7 @@ Copies of an image chosen or labeled already (`grepq_iqa.calibration.groups`) wo
 when nothing else is left.
 
 Why not greedy k-center or D-optimal: both look for the images least like any other, and such images say little about
-the rest. ``studies/selection.py`` measures all of them against labeling at random; README has the figures.
+the rest. ``studies/selection.py`` measures all of them against labeling at random; docs/results.md has the figures.
 """
 
 from __future__ import annotations
