@@ -181,6 +181,12 @@ class TestSpaq:
         np.testing.assert_allclose(images.mos, [51.84, 46])
         assert images.missing == ("00003.jpg",)
 
+    @pytest.mark.parametrize("folder", ["TestImage/TestImage", "Dataset/TestImage"])
+    def test_images_as_archives_unpack_them(self, tmp_path: Path, folder: str):
+        workbook(tmp_path / "Annotations/MOS and Image attribute scores.xlsx", {"Sheet1": self.ROWS})
+        touch(tmp_path / folder, "00001.jpg", "00002.jpg", "00003.jpg")
+        assert len(read("spaq", tmp_path)) == 3
+
     def test_a_damaged_workbook(self, tmp_path: Path):
         write(tmp_path / "annotations/MOS and Image attribute scores.xlsx", "not a zip")
         with pytest.raises(LabelsError, match="not a readable XLSX file"):
@@ -357,6 +363,16 @@ class TestAgiqa1k:
         images = read("agiqa-1k", tmp_path)
         np.testing.assert_allclose(images.mos, [2.5, 3.5, 4.5])
         assert images.groups is not None and list(images.groups) == ["9_6", "9_6", "8_9"]
+
+    def test_of_two_scores_in_the_authors_workbook_the_first_is_kept_and_it_is_said(self, tmp_path: Path):
+        rows = [("Image", "Prompt", "MOS"), *((file, "alien, city", 2.5 + i) for i, file in enumerate(self.FILES))]
+        workbook(tmp_path / "AIGC_MOS_Zscore.xlsx", {"Sheet1": [*rows, (self.FILES[0], "alien, city", 1.25)]})
+        touch(tmp_path / "file", *self.FILES)
+        images = read("agiqa-1k", tmp_path)
+        np.testing.assert_allclose(images.mos, [2.5, 3.5, 4.5])
+        [note] = images.notes
+        assert self.FILES[0] in note and "the first, 2.5, was kept" in note and "1.25 (" in note
+        assert images.take([0, 1]).notes == images.notes
 
     def test_the_repository_table(self, tmp_path: Path):
         write(tmp_path / "AIGC_all.csv", "Image,Score\n" + "".join(f"{file},1.5\n" for file in self.FILES))

@@ -20,13 +20,12 @@ from grepq_iqa.training.data.fragments import fragment_positions, take_fragments
 from grepq_iqa.training.data.pictures import read_picture
 from grepq_iqa.training.data.prepare import prepare
 from grepq_iqa.training.data.render_copies import render_copies
-from grepq_iqa.training.high_level.activation_checkpoints import checkpoint_blocks
 from grepq_iqa.training.high_level.clip_tower import (
     CenterCrops,
     ClipRecipe,
     add_positional_embedding,
-    blocks_of,
     build_clip_encoder,
+    checkpoint_tower,
     train_clip_tower,
 )
 from grepq_iqa.training.losses.qcl import QualityContrastiveLoss
@@ -218,7 +217,7 @@ def test_checkpointed_activations_change_nothing(clip):
     for checkpointed in (False, True):
         encoder = build_clip_encoder("RN50", state).train()
         if checkpointed:
-            checkpoint_blocks(blocks_of(encoder))
+            checkpoint_tower(encoder)
         saved = 0
 
         def pack(tensor):

@@ -93,7 +93,7 @@ def run(
         raise UsageError(f"{images.name}: {len(usable)} usable images, at least 5 are needed{reason}")
     images = images.take(usable)
     scores = _scores(images.paths, found)
-    notes = []
+    notes = list(images.notes)
     if failed:
         all_splits = _splits(images, protocol, splits, seed)
         room = _room(all_splits)

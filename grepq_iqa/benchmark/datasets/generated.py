@@ -16,7 +16,8 @@ from grepq_iqa.data.tables import read_table
 def read_agiqa1k(root: str | Path) -> LabeledImages:
     """AGIQA-1K: ``AIGC_MOS_Zscore.xlsx`` and ``file/``; names are ``generator_subject_activity_place_style.jpg``.
 
-    Where the workbook is missing, ``AIGC_all.csv`` of the repository (raw mean scores) is read.
+    Where the workbook is missing, ``AIGC_all.csv`` of the repository (raw mean scores) is read. The authors' workbook
+    lists ``dreamStudio_8_9_1_1.jpg`` twice with different scores; the first is kept.
     """
     name, tree = "AGIQA-1K", Tree(root)
     labels = tree.file("AIGC_MOS_Zscore.xlsx", "AIGC_all.csv", name=name)
@@ -28,7 +29,7 @@ def read_agiqa1k(root: str | Path) -> LabeledImages:
         subject = "_".join(Path(file).stem.split("_")[1:3])
         rows.append(Row(file, table.required_number(cells, score, where), where, group=subject))
     paths = tree.images((row.image for row in rows), ("file", "images", "image", "."), near=labels)
-    return assemble(name, rows, paths, scale="MOS, 0 to 5", labels=labels)
+    return assemble(name, rows, paths, scale="MOS, 0 to 5", labels=labels, keep_first=True)
 
 
 def read_agiqa3k(root: str | Path) -> LabeledImages:

@@ -83,7 +83,8 @@ def read_spaq(root: str | Path) -> LabeledImages:
     table = read_xlsx(labels, ("Image name", "MOS"))
     image, score = table.column("Image name"), table.column("MOS")
     rows = table_rows(table, image, score)
-    paths = tree.images((row.image for row in rows), ("TestImage", "TestImage/TestImage", "."), near=labels)
+    folders = ("TestImage", "TestImage/TestImage", "Dataset/TestImage", ".")
+    paths = tree.images((row.image for row in rows), folders, near=labels)
     return assemble(name, rows, paths, scale="MOS, 0 to 100", labels=labels)
 
 

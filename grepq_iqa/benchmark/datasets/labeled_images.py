@@ -28,6 +28,7 @@ class LabeledImages:
             None where every image is a content of its own.
         split: ``(n,)`` strings from ``train``, ``val``, ``test``: the authors' own split, or None.
         missing: names in the label file for which there is no image.
+        notes: what was decided in reading the label file, a sentence each, for a reader of figures.
     """
 
     name: str
@@ -37,6 +38,7 @@ class LabeledImages:
     groups: NDArray[np.str_] | None = None
     split: NDArray[np.str_] | None = None
     missing: tuple[str, ...] = field(default=())
+    notes: tuple[str, ...] = field(default=())
 
     def __post_init__(self) -> None:
         n = len(self.paths)
@@ -62,6 +64,7 @@ class LabeledImages:
             groups=None if self.groups is None else self.groups[at],
             split=None if self.split is None else self.split[at],
             missing=self.missing,
+            notes=self.notes,
         )
 
 
@@ -110,11 +113,20 @@ def table_rows(
 
 
 def assemble(
-    name: str, rows: Iterable[Row], paths: Iterable[Path | None], *, scale: str, labels: Path
+    name: str, rows: Iterable[Row], paths: Iterable[Path | None], *, scale: str, labels: Path, keep_first: bool = False
 ) -> LabeledImages:
     """Rows and the files found for them (None: not found) as a `LabeledImages`.
 
     A line given twice counts once. Groups and split are kept only where every row has one.
+
+    Args:
+        name: of the data set.
+        rows: lines of its label file.
+        paths: the file of each.
+        scale: units of the scores.
+        labels: the label file, for messages.
+        keep_first: of an image with two different scores take the first, and say so in ``notes``; for published sets
+            whose own label file has such images.
 
     Raises:
         LabelsError: an image has two different scores, a score is not finite, or there are no rows.
@@ -126,11 +138,17 @@ def assemble(
     kept: dict[Path, Row] = {}
     missing: list[str] = []
     problems: list[str] = []
+    notes: list[str] = []
     for row, path in zip(rows, paths, strict=True):
         if not np.isfinite(row.mos):
             problems.append(f"{row.where}: the score of {row.image} is {row.mos}")
         elif path is None:
             missing.append(row.image)
+        elif path in kept and kept[path].mos != row.mos and keep_first:
+            notes.append(
+                f"{row.image} has two scores in {labels.name}: the first, {kept[path].mos:g}, was kept, and "
+                f"{row.mos:g} ({row.where}) left out"
+            )
         elif path in kept and kept[path].mos != row.mos:
             problems.append(f"{row.where}: {row.image} has score {row.mos:g}, but {kept[path].mos:g} further up")
         else:
@@ -152,4 +170,5 @@ def assemble(
         groups=None if None in groups else np.array(groups, dtype=np.str_),
         split=None if None in parts else np.array(parts, dtype=np.str_),
         missing=tuple(missing),
+        notes=tuple(notes),
     )

@@ -19,7 +19,13 @@ from torch.utils.checkpoint import checkpoint
 def checkpoint_blocks(blocks: Iterable[nn.Module]) -> None:
     """Let each block keep its input only, and compute the rest again for the gradients."""
     for block in blocks:
-        block.forward = partial(checkpoint, block.forward, use_reentrant=False, context_fn=partial(_contexts, block))
+        checkpoint_method(block, "forward")
+
+
+def checkpoint_method(module: nn.Module, name: str) -> None:
+    """The same for one method that takes a tensor, such as a tower's stem."""
+    method = getattr(module, name)
+    setattr(module, name, partial(checkpoint, method, use_reentrant=False, context_fn=partial(_contexts, module)))
 
 
 def _contexts(block: nn.Module) -> tuple[AbstractContextManager[Any], AbstractContextManager[Any]]:

@@ -22,7 +22,7 @@ from grepq_iqa.errors import UsageError, WeightsError
 from grepq_iqa.files import sha256_of
 from grepq_iqa.training.data.pictures import read_picture
 from grepq_iqa.training.data.prepare import Prepared
-from grepq_iqa.training.high_level.activation_checkpoints import checkpoint_blocks
+from grepq_iqa.training.high_level.activation_checkpoints import checkpoint_blocks, checkpoint_method
 from grepq_iqa.training.high_level.run_files import write_encoder
 from grepq_iqa.training.loop import Batch, LoopSettings, run
 from grepq_iqa.training.losses.gcl import GroupContrastiveLoss, select_extremes
@@ -141,7 +141,7 @@ def train_clip_tower(
     if recipe.positional_embedding:
         add_positional_embedding(encoder, state, recipe.crop)
     if checkpoint_activations:
-        checkpoint_blocks(blocks_of(encoder))
+        checkpoint_tower(encoder)
     projection = random_projection(encoder.dim, recipe.projection_dim, recipe.seed)
     optimizer = torch.optim.Adam(encoder.parameters(), lr=recipe.learning_rate)
     warmup = int(recipe.warmup_epochs * per_epoch)
@@ -204,11 +204,14 @@ def pool_of(encoder: HighLevelEncoder) -> MeanTokenAttentionPool:
     return pool
 
 
-def blocks_of(encoder: HighLevelEncoder) -> list[nn.Module]:
-    """The residual blocks of CLIP's tower."""
+def checkpoint_tower(encoder: HighLevelEncoder) -> None:
+    """Let the stem and the residual blocks of CLIP's tower keep their inputs only."""
     assert isinstance(encoder.tower, ClipResNetTower)  # build_clip_encoder makes no other
     visual = encoder.tower.visual
-    return [block for layer in (visual.layer1, visual.layer2, visual.layer3, visual.layer4) for block in layer]
+    checkpoint_method(visual, "stem")
+    checkpoint_blocks(
+        block for layer in (visual.layer1, visual.layer2, visual.layer3, visual.layer4) for block in layer
+    )
 
 
 def random_projection(dim: int, out_dim: int, seed: int) -> nn.Module:
