@@ -255,7 +255,7 @@ def test_report_of_raters_and_slips(grepq, tiny_model, tmp_path, monkeypatch):
     assert report["labels"] == 20 and report["agreement"]["reliability"] > 0.95
     assert [Path(row["path"]).name for row in report["look_again"]] == ["p11.png"]
     assert report["look_again"][0]["line"] == 35 and report["look_again"][0]["predicted"] > 20
-    assert report["compared_with_zero_shot"].keys() == {"worse", "gain", "labels_needed"}
+    assert report["compared_with_no_labels"].keys() == {"what", "worse", "gain", "labels_needed"}
     assert "3 raters was removed" in err and "rated more than once" in err
     status, out, _ = grepq(*arguments, "--rater", "viewer")
     assert status == 0 and "look again" in out and "no prediction can be expected above" in out

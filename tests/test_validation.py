@@ -14,7 +14,7 @@ from grepq_iqa.calibration.report import report_fit
 from grepq_iqa.calibration.validation import _plcc, _splits, _srcc, cross_validate, learning_curve
 from grepq_iqa.data.labels import Labels
 from grepq_iqa.errors import LabelsError, UsageError
-from grepq_iqa.metrics import bootstrap, largest, rmse
+from grepq_iqa.metrics import bootstrap, largest, rmse, srcc
 
 
 def data(n: int = 40, d: int = 30, noise: float = 0.3, seed: int = 0):
@@ -168,3 +168,24 @@ def test_a_report_names_the_worst_predicted_images(tmp_path):
     assert report.zero_shot_srcc == pytest.approx(1)
     turned = dataclasses.replace(labels, lower_is_better=True)
     assert report_fit(MOSRegressor().fit(X, y), X, turned, y).zero_shot_srcc == pytest.approx(-1)
+
+
+def test_a_fit_is_compared_with_others_ratings_where_the_model_has_them(tmp_path):
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(40, 5)), rng.normal(size=40)  # nothing to learn
+    labels = Labels(tuple(tmp_path / f"{i}.png" for i in range(40)), y, tuple(range(2, 42)), False, "path", "mos")
+    scores, expected = rng.normal(size=40), y + rng.normal(size=40)
+    alone = report_fit(MOSRegressor().fit(X, y), X, labels, scores)
+    report = report_fit(MOSRegressor().fit(X, y), X, labels, scores, expected=expected)
+    assert alone.others_srcc is None and alone.comparison.unfitted == pytest.approx(srcc(scores, y))
+    assert report.others_srcc == report.comparison.unfitted == pytest.approx(srcc(expected, y))
+    assert report.comparison.worse and any(
+        "than others' ratings do, which need no labels" in w for w in report.warnings
+    )
+    assert f"expected by others' ratings has SRCC {report.others_srcc:.3f}" in report.as_text()
+    assert report.as_dict()["compared_with_no_labels"]["what"] == "others' ratings"
+    assert alone.as_dict()["compared_with_no_labels"]["what"] == "zero-shot"
+    turned = dataclasses.replace(labels, lower_is_better=True)
+    other_way = report_fit(MOSRegressor().fit(X, y), X, turned, scores, expected=expected)
+    assert other_way.others_srcc == pytest.approx(-report.others_srcc)
+    assert other_way.comparison.unfitted == pytest.approx(-report.comparison.unfitted)

@@ -1,9 +1,10 @@
 """Is a fit better than no labels at all, and if not, how many labels would probably make it so?
 
-Both questions are asked of the same held-out images, and answered with 90 % ranges over resamplings of those images:
-what the fit and the zero-shot score have in common cancels. The second extends the learning curve by a power law,
-``SRCC(n) = a - b n^-c``, fitted anew to every resampling; where more than a quarter of these never come up to the
-zero-shot score, the curve is too flat or too noisy to tell.
+No labels means what the model says before a fit: the opinion expected by others' ratings where it has any, else the
+zero-shot score. Both questions are asked of the same held-out images, and answered with 90 % ranges over resamplings of
+those images: what both have in common cancels. The second extends the learning curve by a power law,
+``SRCC(n) = a - b n^-c``, fitted anew to every resampling; where more than a quarter of these never come up to what
+needs no labels, the curve is too flat or too noisy to tell.
 """
 
 from __future__ import annotations
@@ -44,39 +45,39 @@ class LabelsNeeded:
 
 @dataclass(frozen=True)
 class Comparison:
-    """A fit beside the zero-shot score, on the same held-out images.
+    """A fit beside what needs no labels, on the same held-out images.
 
     Attributes:
-        zero_shot: SRCC of the zero-shot score with the labels, positive where they agree.
+        unfitted: SRCC of what needs no labels with the labels, positive where they agree.
         gain: SRCC of the fit less that, with its 90 % range.
-        needed: labels with which the fit would rank as well as the zero-shot score; None where it does already, or
-            where these labels do not tell.
+        needed: labels with which the fit would rank as well; None where it does already, or where these labels do not
+            tell.
     """
 
-    zero_shot: float
+    unfitted: float
     gain: Estimate
     needed: LabelsNeeded | None
 
     @property
     def worse(self) -> bool:
-        """Whether the fit ranks held-out images worse than the zero-shot score does."""
+        """Whether the fit ranks held-out images worse than what needs no labels does."""
         return self.gain.value < 0
 
 
 def compare(
     validation: CrossValidation, curve: LearningCurve, scores: Array, mos: Array, units: Units, *, seed: int = 0
 ) -> Comparison:
-    """Compare a validated fit with the zero-shot score.
+    """Compare a validated fit with what needs no labels.
 
     Args:
         validation: of the fit.
         curve: its learning curve.
-        scores: ``(n,)`` zero-shot scores, turned so that they should rise with ``mos``.
+        scores: ``(n,)``, said of the images without any label, turned so that they should rise with ``mos``.
         mos: ``(n,)``, the labels.
         units: ``(n,)``, the unit of each row.
         seed: of the resamplings.
     """
-    zero_shot = _srcc(scores, mos)
+    unfitted = _srcc(scores, mos)
     draws = np.array(
         [
             _srcc(validation.ranked[repeats[0], rows], mos[rows]) - _srcc(scores[rows], mos[rows])
@@ -84,15 +85,15 @@ def compare(
         ]
     )
     low, high = np.quantile(draws, [0.05, 0.95])
-    gain = Estimate(validation.srcc.value - zero_shot, float(low), float(high))
+    gain = Estimate(validation.srcc.value - unfitted, float(low), float(high))
     needed = labels_needed(curve, scores, mos, units, seed=seed) if gain.value < 0 else None
-    return Comparison(zero_shot, gain, needed)
+    return Comparison(unfitted, gain, needed)
 
 
 def labels_needed(
     curve: LearningCurve, scores: Array, mos: Array, units: Units, *, seed: int = 0
 ) -> LabelsNeeded | None:
-    """Labels with which the curve would reach the zero-shot score; None where it does not tell. See `compare`."""
+    """Labels with which the curve would reach ``scores``; None where it does not tell. See `compare`."""
     counts = curve.labels.astype(np.float64)
     if len(counts) < _FEWEST_POINTS:
         return None

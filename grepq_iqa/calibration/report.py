@@ -52,7 +52,9 @@ class FitReport:
         without_prior: SRCC of the same fit without it, in the same folds; None without one or with fewer than 6 labels.
         worst: rows of ``labels`` whose held-out prediction is farthest from the label, the farthest first.
         groups: rows that are not independent.
-        comparison: with the zero-shot score; None without a validation, or where all zero-shot scores are equal.
+        comparison: with what needs no labels; None without a validation, or where that says the same of all images.
+        others_srcc: SRCC of the opinions expected by others' ratings, positive where they agree; None for a model
+            without ratings. Where there are any, the comparison is with these, else with the zero-shot score.
         suspicious: rows whose labels are probably slips (`grepq_iqa.calibration.outliers`), the worst first.
         left_out: ``(n,)``, predictions of the models fitted without each label and its group.
     """
@@ -70,6 +72,7 @@ class FitReport:
 
     prior: str = "none"
     without_prior: Estimate | None = None
+    others_srcc: float | None = None
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -82,7 +85,7 @@ class FitReport:
                 "these labels can be predicted"
             )
         if self.comparison and self.comparison.worse:
-            found.append(f"{_compared(self.comparison)}; {_needed(self.comparison)}")
+            found.append(f"{self._compared(self.comparison)}; {_needed(self.comparison)}")
         return tuple(found)
 
     @property
@@ -106,7 +109,8 @@ class FitReport:
                 for group in self.groups.found
             ],
             "agreement": None if self.labels.agreement is None else vars(self.labels.agreement),
-            "compared_with_zero_shot": None,
+            "others_ratings_srcc": None if self.others_srcc is None else _finite(self.others_srcc),
+            "compared_with_no_labels": None,
             "look_again": [
                 self._row(i) | {"mos": float(self.labels.mos[i]), "predicted": float(self.left_out[i])}
                 for i in self.suspicious
@@ -132,7 +136,8 @@ class FitReport:
             ]
         if self.comparison:
             needed = self.comparison.needed
-            result["compared_with_zero_shot"] = {
+            result["compared_with_no_labels"] = {
+                "what": "zero-shot" if self.others_srcc is None else "others' ratings",
                 "worse": self.comparison.worse,
                 "gain": vars(self.comparison.gain),
                 "labels_needed": None if needed is None else vars(needed),
@@ -179,8 +184,12 @@ class FitReport:
             lines.append(f"    without it SRCC {plain:.3f} in the same folds ({v.srcc.value - plain:+.3f} by it)")
         if np.isfinite(self.zero_shot_srcc):
             lines.append(f"  without any label, the zero-shot score has SRCC {self.zero_shot_srcc:.3f}")
+        if self.others_srcc is not None and np.isfinite(self.others_srcc):
+            lines.append(
+                f"  without any label, the opinion expected by others' ratings has SRCC {self.others_srcc:.3f}"
+            )
         if self.comparison:
-            lines.append(f"  {_compared(self.comparison)}")
+            lines.append(f"  {self._compared(self.comparison)}")
         if self.comparison and self.comparison.worse:
             lines.append(f"  {_needed(self.comparison)}")
         if self.curve and len(self.curve.labels) > 1:
@@ -224,6 +233,13 @@ class FitReport:
     def _row(self, i: int) -> dict[str, Any]:
         return {"path": str(self.labels.paths[i]), "line": self.labels.lines[i]}
 
+    def _compared(self, comparison: Comparison) -> str:
+        gain = comparison.gain
+        surely = "" if gain.low > 0 or gain.high < 0 else "perhaps "
+        word = "worse" if comparison.worse else "better"
+        what = "the zero-shot score, which needs" if self.others_srcc is None else "others' ratings do, which need"
+        return f"the fit ranks held-out images {surely}{word} than {what} no labels: difference in SRCC {_spoken(gain)}"
+
 
 def report_fit(
     regressor: MOSRegressor,
@@ -232,6 +248,7 @@ def report_fit(
     scores: Sequence[float],
     *,
     groups: Groups | None = None,
+    expected: ArrayLike | None = None,
     without_prior: tuple[ArrayLike, MOSRegressor] | None = None,
     prior: str = "none",
     confidence: float = 0.9,
@@ -245,6 +262,7 @@ def report_fit(
         features: ``(n, d)``, row by row those of ``labels``, with the columns of the head start.
         labels: the table.
         scores: zero-shot scores ``(n,)``.
+        expected: opinions expected by others' ratings ``(n,)``, higher is better; None for a model without ratings.
         groups: rows that are not independent, as they were fitted on; None: every row stands for itself.
         without_prior: rows and unfitted regressor of the same fit without its head start, to compare with.
         prior: the head start, resolved.
@@ -270,8 +288,9 @@ def report_fit(
         curve = learning_curve(regressor, features, labels.mos, repeats=(repeats + 1) // 2, **shared)
         farthest = metrics.largest(np.abs(labels.mos - validation.predicted), worst_count)
         suspicious = outlying(regressor.loo_residuals_)
-        if np.isfinite(zero_shot_srcc):
-            directed = np.asarray(scores, dtype=np.float64) * (-1 if labels.lower_is_better else 1)
+        unfitted = np.asarray(scores if expected is None else expected, dtype=np.float64)
+        if np.ptp(unfitted):
+            directed = unfitted * (-1 if labels.lower_is_better else 1)
             comparison = compare(validation, curve, directed, labels.mos, units, seed=seed)
     return FitReport(
         labels=labels,
@@ -286,16 +305,7 @@ def report_fit(
         left_out=regressor.loo_predictions_,
         prior=prior,
         without_prior=plain,
-    )
-
-
-def _compared(comparison: Comparison) -> str:
-    gain = comparison.gain
-    surely = "" if gain.low > 0 or gain.high < 0 else "perhaps "
-    word = "worse" if comparison.worse else "better"
-    return (
-        f"the fit ranks held-out images {surely}{word} than the zero-shot score, which needs no labels: difference in "
-        f"SRCC {_spoken(gain)}"
+        others_srcc=None if expected is None else metrics.srcc(expected, towards_quality),
     )
 
 

@@ -184,6 +184,7 @@ def fit(
         labels,
         scores,
         groups=groups,
+        expected=None if grepq.ratings is None else grepq.ratings.opinion(features, grepq.high_level_scores(features)),
         without_prior=None if grepq.prior_ == "none" else grepq.regression(features, "none"),
         prior=grepq.prior_,
         confidence=confidence,
