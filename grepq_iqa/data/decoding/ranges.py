@@ -12,6 +12,9 @@ from grepq_iqa.errors import ImageError
 A_LITTLE = 0.05
 """How far floats may leave their range by resampling and sharpening before they must be of another range."""
 
+GLINTS = 0.01
+"""Share of the pixels that may be brighter than white: suns, lamps and glints in linear light."""
+
 
 def unit_range(samples: NDArray[Any], bits: int, name: str) -> tuple[NDArray[np.float32], tuple[str, ...]]:
     """Samples scaled to [0, 1] by what their kind can hold; of floats, by what most of them hold.
@@ -34,11 +37,10 @@ def unit_range(samples: NDArray[Any], bits: int, name: str) -> tuple[NDArray[np.
     if not np.isfinite(samples).all():
         raise ImageError(name, "has pixels that are NaN or infinite")
     low, high = float(samples.min()), float(samples.max())
-    scale = 1.0
-    if high > 1:
-        # A few pixels above 1 are glints, or overshoot of a resampling; a picture in 0..255 has more of them.
-        scale = 1.0 if float(np.quantile(samples, 0.999)) <= 1 + A_LITTLE else 255.0
-    most = float(np.quantile(samples, 0.999)) if high > scale * (1 + A_LITTLE) else high
+    scale = _scale_of(samples, high)
+    if scale is None:
+        raise ImageError(name, f"has values from {low:g} to {high:g}, of which many are over 1", "scale them to 0..1")
+    most = float(np.quantile(samples, 1 - GLINTS)) if high > scale * (1 + A_LITTLE) else high
     least = float(np.quantile(samples, 0.001)) if low < -scale * A_LITTLE else low
     if least < -scale * A_LITTLE or most > scale * (1 + A_LITTLE):
         raise ImageError(name, f"has values from {low:g} to {high:g}", "scale them to 0..1")
@@ -47,3 +49,14 @@ def unit_range(samples: NDArray[Any], bits: int, name: str) -> tuple[NDArray[np.
         said = f"has values from {low:g} to {high:g}, which were cut to 0..{scale:g}"
         return np.clip(values, 0, 1, dtype=np.float32), (said,) if low < -1e-3 * scale or high > scale * 1.001 else ()
     return values, ()
+
+
+def _scale_of(samples: NDArray[Any], high: float) -> float | None:
+    """The white of floats: 1 or 255; None where either would be a guess."""
+    if high <= 1 + A_LITTLE:
+        return 1.0
+    if not np.mod(samples, 1).any():  # 8-bit values that were converted
+        return 255.0
+    if float(np.quantile(samples, 1 - GLINTS)) <= 1 + A_LITTLE:
+        return 1.0
+    return 255.0 if float(np.median(samples)) > 1 + A_LITTLE else None
