@@ -350,6 +350,30 @@ def test_psd_without_a_merged_picture(rgb):
     assert "without its merged picture" in reason(psd(list(rgb.transpose(2, 0, 1)), 3, 8, layers=2, resources=absent))
 
 
+@pytest.mark.needs("imagecodecs")
+def test_png_of_sixteen_bits_keeps_its_values(rgb, monkeypatch):
+    fine = rgb.astype(np.int64) * 250 + np.arange(60)[:, None]
+    unit, opacity = fine / 65535, fine[..., 1:2] / 65535
+    transparent = chunk(b"tRNS", struct.pack(">3H", *fine[3, 3]))
+    shown = np.where((fine == fine[3, 3]).all(-1)[..., None], 1, unit)
+    gray = np.repeat(unit[..., :1], 3, -1) * opacity + 1 - opacity
+    light = srgb_of(unit)
+    kinds = [
+        (png(fine, 16, 2), unit),
+        (png(fine, 16, 2, transparent), shown),
+        (png(np.dstack([fine, fine[..., 1]]), 16, 6), unit * opacity + 1 - opacity),
+        (png(fine[..., :2], 16, 4), gray),
+        (png(fine, 16, 2, chunk(b"gAMA", struct.pack(">I", 100_000))), light),
+        (png(fine, 16, 2, chunk(b"eXIf", exif((0x0112, 3, 1, struct.pack("<H", 6))))), np.rot90(unit, -1)),
+    ]
+    for data, want in kinds:
+        close(data, want, 1e-5 if want is not light else 1e-4)
+        assert "truncated" in reason(data[: len(data) * 3 // 4])
+    monkeypatch.setattr(formats, "has_codecs", lambda: False)
+    for data, want in kinds[:4]:
+        close(data, want, 2.01 / 255)
+
+
 def test_png_beside_a_broken_animation(rgb):
     close(png(rgb, 8, 2, chunk(b"acTL", b"junk")), rgb / 255)
     close(png(rgb, 8, 2, chunk(b"acTL", bytes(8)), chunk(b"fcTL", b"junk")), rgb / 255)

@@ -13,7 +13,7 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import IO, TYPE_CHECKING, Any, TypeAlias
+from typing import IO, TYPE_CHECKING, Any, TypeAlias, TypeGuard
 
 import numpy as np
 from PIL import Image
@@ -121,7 +121,7 @@ def split_batch(images: Any) -> tuple[list[Any], bool]:
     return [images], True
 
 
-def _is_tensor(source: object) -> bool:
+def _is_tensor(source: object) -> TypeGuard[Tensor]:
     """Whether it is a tensor; who has one has imported torch."""
     torch = sys.modules.get("torch")
     return torch is not None and isinstance(source, torch.Tensor)

@@ -33,13 +33,15 @@ def unit_range(samples: NDArray[Any], bits: int, name: str) -> tuple[NDArray[np.
         scale = float(2 ** (bits - 1) - 1) if kind == "i" and bits <= 16 else 65535.0 if high <= 65535 else 2.0**32 - 1
         if low < 0:
             raise ImageError(name, f"has values from {low:g} to {high:g}", "scale them to 0..1")
-        return (samples / scale).astype(np.float32), ()
+        said = ("has signed samples, of which 0 was taken as black and the most as white",) if kind == "i" else ()
+        return (samples / scale).astype(np.float32), said
     if not np.isfinite(samples).all():
         raise ImageError(name, "has pixels that are NaN or infinite")
     low, high = float(samples.min()), float(samples.max())
-    scale = _scale_of(samples, high)
-    if scale is None:
+    white = _scale_of(samples, high)
+    if white is None:
         raise ImageError(name, f"has values from {low:g} to {high:g}, of which many are over 1", "scale them to 0..1")
+    scale = white
     most = float(np.quantile(samples, 1 - GLINTS)) if high > scale * (1 + A_LITTLE) else high
     least = float(np.quantile(samples, 0.001)) if low < -scale * A_LITTLE else low
     if least < -scale * A_LITTLE or most > scale * (1 + A_LITTLE):

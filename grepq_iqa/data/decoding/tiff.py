@@ -21,6 +21,8 @@ from grepq_iqa.data.decoding.tiff_samples import is_known, is_read_here, read_pi
 from grepq_iqa.errors import ImageError
 
 _JPEG = 7
+_PILLOW_PACKINGS = {1, 2, 3, 4, 5, 6, 7, 8, 32771, 32773, 32809, 32946}
+"""Compressions that every build of libtiff unpacks; of others it says no more than that it failed."""
 _MOST_JPEG_STRIPS = 256  # looked at for damage, evenly spaced
 
 
@@ -54,6 +56,8 @@ def read_tiff(file: Any, job: Job) -> Pixels:
 
 def _is_pillow_right(page: TiffPage) -> bool:
     """Whether Pillow, where it reads this kind at all, reads it right; of 16 bits in color it keeps eight."""
+    if page.compression not in _PILLOW_PACKINGS and formats.has_tifffile():
+        return False
     if page.photometric in (tags.ICC_LAB, tags.CIE_LAB):
         return page.photometric == tags.CIE_LAB and page.bits[0] == 8
     if not is_known(page):

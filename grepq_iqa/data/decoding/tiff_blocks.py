@@ -144,7 +144,7 @@ def _unpacked(file: BinaryIO, place: int, length: int, most: int, page: TiffPage
         data = bytes(getattr(imagecodecs, _CODECS[page.compression])(packed, out=most))
     else:
         data = packed[:most]
-    if page.number(tags.FILL_ORDER, 1) == 2 and page.bits[0] % 8:
+    if page.number(tags.FILL_ORDER, 1) == 2 and page.compression not in _DEFLATE:
         flipped = np.packbits(np.unpackbits(np.frombuffer(data, np.uint8), bitorder="little"), bitorder="big")
         return flipped.tobytes()
     return data

@@ -49,7 +49,7 @@ class TiffPage:
     @property
     def bits(self) -> tuple[int, ...]:
         """Bits of every sample."""
-        return tuple(int(b) for b in self.tags.get(BITS, (1,)))
+        return tuple(int(b) for b in self.tags.get(BITS, (1,))[: self.samples])
 
     @property
     def photometric(self) -> int:
@@ -69,7 +69,7 @@ class TiffPage:
     @property
     def formats(self) -> set[int]:
         """1 unsigned, 2 signed, 3 floating point, 4 unknown."""
-        return {int(f) for f in self.tags.get(SAMPLE_FORMAT, (1,))}
+        return {int(f) for f in self.tags.get(SAMPLE_FORMAT, (1,))[: self.samples]}
 
     @property
     def icc(self) -> bytes | None:

@@ -86,7 +86,9 @@ def read_pixels(file: BinaryIO, page: TiffPage, name: str, max_pixels: int) -> T
 
 def _scaled(samples: NDArray[Any], page: TiffPage, colors: int, name: str) -> TiffPixels:
     """Samples -> colors and alpha, white being the most."""
-    extras = [int(value) for value in page.tags.get(tags.EXTRA, ())]
+    # Four samples of which nothing is said: all decoders take the last for transparency.
+    unsaid = (_UNASSOCIATED,) if page.photometric == tags.RGB and page.samples == 4 else ()
+    extras = [int(value) for value in page.tags.get(tags.EXTRA, unsaid)]
     alpha_at = next((i for i, value in enumerate(extras) if value in (_ASSOCIATED, _UNASSOCIATED)), None)
     if alpha_at is not None and colors + alpha_at >= samples.shape[-1]:
         alpha_at = None
