@@ -33,8 +33,8 @@ def unit_range(samples: NDArray[Any], bits: int, name: str) -> tuple[NDArray[np.
         scale = float(2 ** (bits - 1) - 1) if kind == "i" and bits <= 16 else 65535.0 if high <= 65535 else 2.0**32 - 1
         if low < 0:
             raise ImageError(name, f"has values from {low:g} to {high:g}", "scale them to 0..1")
-        said = ("has signed samples, of which 0 was taken as black and the most as white",) if kind == "i" else ()
-        return (samples / scale).astype(np.float32), said
+        signed = "has signed samples, of which 0 was taken as black and the most as white"
+        return (samples / scale).astype(np.float32), (signed,) if kind == "i" else ()
     if not np.isfinite(samples).all():
         raise ImageError(name, "has pixels that are NaN or infinite")
     low, high = float(samples.min()), float(samples.max())
