@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import struct
 import subprocess
+import zlib
 
 import numpy as np
 import pytest
@@ -268,6 +269,34 @@ def test_hdr_heic(transfer):
     assert (decoded.pixels - want).abs().max() < 0.05 and "tone-mapped" in decoded.warnings[0]
 
 
+@pytest.mark.needs("pillow_heif>=1.7", "PIL._avif")
+@pytest.mark.parametrize("format", ["HEIF", "AVIF"])
+def test_truncated_heic_and_avif(photo, format):
+    formats.pillow_formats()  # registers HEIF
+    data = encoded(photo, format, quality=90)
+    assert load_image(data).shape == (3, 200, 320)
+    for length in (len(data) - 1, len(data) - 300, len(data) // 2):
+        assert "truncated" in reason(data[:length])
+
+
+@pytest.mark.needs("pillow_heif>=1.7")
+def test_damaged_heic_is_called_damaged(photo):
+    import pillow_heif
+
+    file = pillow_heif.from_pillow(photo)
+    file.add_from_pillow(photo.resize((64, 64)))
+    buffer = io.BytesIO()
+    file.save(buffer, primary_index=0)
+    data = bytearray(buffer.getvalue())
+    at = data.index(b"pitm") + 8
+    main = struct.unpack_from(">H", data, at)[0]
+    entry = data.index(b"infe" + bytes([2, 0, 0, 0]) + struct.pack(">H", main)) + 12
+    assert data[entry : entry + 4] == b"hvc1"
+    assert load_image(bytes(data)).shape == (3, 200, 320)
+    data[entry : entry + 4] = b"zzzz"  # a kind that nobody knows
+    assert "truncated or damaged" in reason(bytes(data))
+
+
 # --- JPEG XL, AVIF, JPEG 2000 ---------------------------------------------------------------------------------------
 
 
@@ -372,6 +401,18 @@ def test_png_of_sixteen_bits_keeps_its_values(rgb, monkeypatch):
     monkeypatch.setattr(formats, "has_codecs", lambda: False)
     for data, want in kinds[:4]:
         close(data, want, 2.01 / 255)
+
+
+def test_damage_within_a_png_is_told(photo):
+    for mode in ("RGB", "L", "P", "RGBA"):
+        good = encoded(photo.convert(mode), "PNG")
+        body = good.index(b"IDAT") + 4
+        (length,) = struct.unpack_from(">I", good, body - 8)
+        inside = body + length // 2
+        flipped = good[:inside] + bytes(32) + good[inside + 32 :]
+        fixed = flipped[: body + length] + struct.pack(">I", zlib.crc32(flipped[body - 4 : body + length]))
+        for data in (flipped, fixed + flipped[body + length + 4 :], good[:inside] + good[inside + 5 :]):
+            assert "damaged" in reason(data)
 
 
 def test_png_beside_a_broken_animation(rgb):

@@ -49,6 +49,21 @@ def without_exif(data: bytes) -> bytes:
     return bytes(changed)
 
 
+def ends_early(file: BinaryIO) -> bool:
+    """Whether the last box of an ISO media file is longer than what is left of the file."""
+    size, at = file.seek(0, 2), 0
+    while at + 8 <= size:
+        file.seek(at)
+        head = file.read(16)
+        (length,) = struct.unpack_from(">I", head)
+        if length == 1 and len(head) == 16:
+            (length,) = struct.unpack_from(">Q", head, 8)
+        if length < 8:  # 0: up to the end
+            return False
+        at += length
+    return at > size
+
+
 def boxes(data: bytes, at: int, end: int) -> Iterator[tuple[bytes, int, int]]:
     """Kind, start and end of the boxes of an ISO media file."""
     while at + 8 <= end:

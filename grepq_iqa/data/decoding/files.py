@@ -78,7 +78,11 @@ def read_file(file: Any, job: Job) -> Pixels:
         return read_jxl(guarded(lambda: all_of(file, job), job), job)
     with _opened_otherwise(file, head, job) as image:
         signal = PLAIN
+        if image.format == "HEIF" and image.info.get("primary") is False:  # libheif gives what it can read instead
+            raise ImageError(job.name, "is truncated or damaged: its main picture cannot be read")
         if image.format in ("AVIF", "HEIF"):
+            if guarded(lambda: containers.ends_early(file), job):  # what is missing is shown in some color
+                raise ImageError(job.name, "is truncated or damaged: it ends too early")
             signal = Signal(cicp=containers.color_code_points(file))
             if "icc_profile" in image.info and not signal.is_hdr:
                 signal = PLAIN  # a profile says more than numbers (ISO/IEC 23000-22, 7.3.6.4)

@@ -56,6 +56,9 @@ def unidentified(head: bytes, name: str) -> ImageError:
         return ImageError(name, "is PostScript, a program that is not run", "export it as PNG or JPEG")
     if head.startswith(b"%PDF"):
         return ImageError(name, "is a PDF document", "export its pages as PNG or JPEG")
+    kind = formats.known_kind(head)
+    if kind:
+        return ImageError(name, f"is truncated or damaged, or of a kind of {kind} that is not read")
     return ImageError(name, "is not an image, or of a format that Pillow cannot read")
 
 

@@ -36,16 +36,16 @@ def decode_opened(
     if job.max_side and photograph and isinstance(image, ImageFile.ImageFile):
         image.draft(None, (job.max_side, job.max_side))  # decodes at 1/2, 1/4 or 1/8, never below max_side
         job.check_size(*image.size)
-    if image.format == "TIFF":  # newer Pillow turns these while it loads them, and takes the tag away
-        image.load()
-        width, height = image.size
     tiles = getattr(image, "tile", None)
     frame = tiles[0][1] if image.format == "GIF" and tiles else None
+    # Before its EXIF is asked for: that loads a PNG, and a second time a damaged one loads without complaint.
+    image.load()
+    if image.format == "TIFF":  # newer Pillow turns these while it loads them, and takes the tag away
+        width, height = image.size
     if orientation is None:
         orientation = orientation_of(image)
     job.size = (height, width) if orientation >= 5 else (width, height)
     inverted = image.format == "PSD" and image.mode == "1"  # Photoshop's bitmaps hold 1 for black
-    image.load()
     profile = image.info.get("icc_profile")
     transparency = image.info.get("transparency")
     image = turned(image, orientation)
