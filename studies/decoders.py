@@ -5,7 +5,7 @@ transparency, depth and pages by code of its own. What it refuses or shows other
 pictures agree when their sizes are equal and the mean difference is under two levels of 255.
 
 Over the test pictures in the source packages of Pillow 13.0.0 (Tests/images), pillow-heif 1.8.1 and Wand 0.7.2, and
-some 90 of our own (1,186 files): of 1,115 that are read here and by another, 77.5 % as by libvips 8.18, and 96.2 % as by
+some 90 of our own (1,186 files): of 1,115 read here and by another, 77.5 % as by libvips 8.18, and 96.2 % as by
 libvips or ImageMagick 6.9; docs/files.md says what the other 42 are.
 
 Run: python studies/decoders.py FOLDER...   (needs pyvips[binary], and ImageMagick's `convert` in PATH)
