@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from image_files import page, tiff
 from PIL import Image, ImageCms
 
 from grepq_iqa.data import formats
@@ -50,6 +51,7 @@ def seeds() -> list[bytes]:
             found.append(encoded(image.convert("L" if mode == "I;16" else mode).convert(mode), "PNG"))
         png = encoded(image, "PNG")
         chunks = [(b"gAMA", struct.pack(">I", 100000)), (b"cICP", bytes([12, 13, 0, 1])), (b"tRNS", bytes(6))]
+        chunks += [(b"cICP", bytes([9, 16, 0, 1])), (b"cICP", bytes([9, 18, 0, 1]))]
         chunks += [(b"cHRM", struct.pack(">8I", 31270, 32900, 64000, 33000, 30000, 60000, 15000, 6000))]
         found += [png[:33] + chunk(*each) + png[33:] for each in chunks]
         found += tiffs(np.asarray(image))
@@ -57,6 +59,7 @@ def seeds() -> list[bytes]:
             import imagecodecs
 
             found.append(imagecodecs.jpegxl_encode(np.asarray(image)))
+            found.append(imagecodecs.jpegxl_encode(np.asarray(image).astype(np.uint16) * 257))
         if formats.has_heif():
             formats.pillow_formats()
             found.append(encoded(image, "HEIF"))
@@ -101,7 +104,25 @@ def tiffs(rgb: np.ndarray) -> list[bytes]:
     found += [written(gray, photometric="palette", colormap=np.arange(768, dtype=np.uint16).reshape(3, 256) // 3)]
     found += [written(wide, photometric="minisblack", tile=(16, 16)), written(rgb, photometric="rgb", bigtiff=True)]
     found += [written(np.dstack([gray, gray]), photometric="minisblack", extrasamples=["assocalpha"])]
-    return found
+    deep = rgb.astype(np.uint16) * 200
+    found += [written(deep, photometric="rgb", compression=c, predictor=True) for c in ("lzw", "zstd")]
+    found += [written(deep, photometric="rgb", compression=c) for c in ("packbits", "lzma")]
+    found += [written(rgb, photometric="rgb", compression="jpeg", tile=(16, 16))]
+    found += [tiff(page(deep, photometric=8)), tiff(page(np.dstack([deep, deep[..., :1]]), photometric=5))]
+    found += [tiff(page(deep % 4096, 12, tile=16)), tiff(page(rgb, photometric=6, tags={530: [1, 1]}))]
+    units = np.concatenate([rgb[::2, ::2].reshape(-1), rgb[1::2, 1::2].reshape(-1)])
+    ycbcr = {
+        256: 64,
+        257: 48,
+        258: [8, 8, 8],
+        259: 1,
+        262: 6,
+        277: 3,
+        278: 48,
+        530: [2, 2],
+        "pixels": [units.tobytes()],
+    }
+    return [*found, tiff(ycbcr)]
 
 
 # --- mutations ------------------------------------------------------------------------------------------------------

@@ -14,10 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageCms
 
-from grepq_iqa.data.color import is_srgb_profile, to_srgb
+from grepq_iqa.data.decoding.color import is_srgb_profile, to_srgb
+from grepq_iqa.data.decoding.jpeg_damage import DAMAGED, NO_END_MARKER, JpegState, inspect_jpeg
+from grepq_iqa.data.decoding.png_chunks import PngState, apply_transparency, read_png_chunks
 from grepq_iqa.data.images import load_image
-from grepq_iqa.data.jpeg import DAMAGED, NO_END_MARKER, JpegState, inspect_jpeg
-from grepq_iqa.data.png import PngState, apply_transparency, read_png_chunks
 
 PHOTOS = sorted((Path(__file__).parent.parent / "examples" / "photos").glob("*.jpg"))
 GOOD = JpegState()
@@ -423,9 +423,9 @@ def test_narrow_range(depth: int) -> None:
     assert np.allclose(result[0, :, 0], [0, 110 / 219, 1, 1, 0], atol=1e-6)
 
 
-@pytest.mark.parametrize("cicp", [(9, 16, 0, 1), (9, 18, 0, 1), (1, 3, 0, 1), (3, 13, 0, 1), (200, 200, 0, 1)])
+@pytest.mark.parametrize("cicp", [(1, 3, 0, 1), (3, 13, 0, 1), (200, 200, 0, 1)])
 def test_code_points_without_one_meaning_are_refused(cicp: tuple[int, int, int, int]) -> None:
-    with pytest.raises(ValueError, match=r"high dynamic range|not defined"):
+    with pytest.raises(ValueError, match="not defined"):
         to_srgb(COLORS, cicp=cicp)
 
 

@@ -293,3 +293,14 @@ def test_a_fit_that_meets_a_full_disk_leaves_the_model_that_was_there(grepq, fol
     assert status == 2 and "No space left" in err and len(err.splitlines()) == 1
     assert contents(mine) == before
     assert GRepQ.from_pretrained(mine).predict(folder / "a.jpg").mos
+
+
+def test_a_plot_that_cannot_be_written_is_refused_before_the_fit(grepq, folder, tmp_path, tiny_model):
+    (tmp_path / "labels.csv").write_text("path,mos\n" + "".join(f"{p},{n}\n" for n, p in enumerate(folder.iterdir())))
+    arguments = ("fit", "--csv", tmp_path / "labels.csv", "-o", tmp_path / "m", "-m", tiny_model, "--plot")
+    (tmp_path / "file").write_text("x")
+    status, out, err = grepq(*arguments, tmp_path / "file" / "x.png")
+    assert status == 2 and out == "" and err.count("cannot write") == 1
+    if Path("/proc/self").exists():  # where even root cannot write
+        status, out, err = grepq(*arguments, "/proc/x.png")
+        assert status == 2 and out == "" and err.count("cannot write") == 1

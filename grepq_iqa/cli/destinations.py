@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import json
 import os
+import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -111,10 +112,14 @@ def _require_folder(output: Path) -> None:
             folder = folder.parent
         if not folder.is_dir():
             raise UsageError(f"cannot write {output}: {folder} is not a folder")
-        if not os.access(folder, os.W_OK):
-            raise UsageError(f"cannot write {output}: permission denied in {folder}")
+        with tempfile.TemporaryFile(dir=folder):  # permissions alone do not tell of /proc, or of root's own limits
+            pass
         if len(os.fsencode(output.name)) > os.pathconf(folder, "PC_NAME_MAX") if hasattr(os, "pathconf") else False:
             raise UsageError(f"cannot write {output}: its name is too long")
+    except UsageError:
+        raise
+    except PermissionError as error:
+        raise UsageError(f"cannot write {output}: permission denied in {folder}") from error
     except (OSError, ValueError) as error:
         raise UsageError(f"cannot write {output}: {getattr(error, 'strerror', None) or error}") from error
 

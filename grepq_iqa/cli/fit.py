@@ -203,6 +203,8 @@ def fit(
         from grepq_iqa.calibration.plot import plot_fit
 
         plot_fit(plot, labels.mos, report.validation, report.curve, mos_name=labels.mos_column)
+    elif plot is not None:
+        typer.echo(f"grepq: {plot} was not drawn: there are too few labels to say how good the fit is", err=True)
     typer.echo(f"fitted model: {output}", err=True)
 
 

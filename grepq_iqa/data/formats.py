@@ -128,6 +128,16 @@ def missing_decoder(head: bytes, name: str) -> str | None:
     return None
 
 
+def known_kind(head: bytes) -> str | None:
+    """What the file says it is, though no decoder took it; None where it says nothing that is known."""
+    if head[4:8] == b"ftyp" and head[8:12] in (*_HEIF_BRANDS, b"avif", b"avis"):
+        return "AVIF" if head[8:12] in (b"avif", b"avis") else "HEIC"
+    if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
+        return "WebP"
+    starts = {b"GIF8": "GIF", b"BM": "BMP", b"8BPS": "Photoshop", b"\0\0\0\x0cjP  \r\n": "JPEG 2000"}
+    return next((kind for start, kind in starts.items() if head.startswith(start)), None)
+
+
 def is_jxl(head: bytes) -> bool:
     """Whether the file begins as JPEG XL does, bare or in its container."""
     return head[:2] == b"\xff\x0a" or head[:12] == b"\0\0\0\x0cJXL \r\n\x87\n"

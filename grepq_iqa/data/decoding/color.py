@@ -9,14 +9,16 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageCms
 
-__all__ = ["is_srgb_profile", "to_srgb"]
+from grepq_iqa.data.decoding import hdr
+
+__all__ = ["is_srgb_profile", "to_srgb", "xyz_d50_to_srgb"]
 
 Floats: TypeAlias = "NDArray[np.float32]"
 _Matrix: TypeAlias = "NDArray[np.float64]"
@@ -75,16 +77,15 @@ def to_srgb(
         cicp: color primaries, transfer characteristics, matrix coefficients and full-range flag (1 if left out) by
             H.273; decides alone if given. The matrix must have been undone. Narrow range (flag 0) is widened here: give
             1 if the decoder has done so. The curves 1, 6, 14 and 15 are inverted as cameras apply them (BT.709, item
-            1.2), which is how H.273 writes them, not as televisions show them (BT.1886).
+            1.2), which is how H.273 writes them, not as televisions show them (BT.1886). High dynamic range (16 PQ, 18
+            HLG) is shown as :mod:`~grepq_iqa.data.decoding.hdr` says.
         bit_depth: of the file, for narrow range only.
 
     Returns:
         float32 (H, W, 3) in [0, 1], always a new array.
 
     Raises:
-        ValueError: the shape; a profile that cannot be used; or code points that are reserved, or mean high dynamic
-            range (16 PQ, 18 HLG), with the reason in words. Of how bright such a picture should be on an ordinary
-            screen there is no one right answer, and a score would judge the tone mapping.
+        ValueError: the shape; a profile that cannot be used; or reserved code points, with the reason in words.
     """
     if pixels.ndim != 3 or pixels.shape[-1] != 3:
         raise ValueError(f"pixels of shape {pixels.shape} are not (H, W, 3)")
@@ -192,13 +193,11 @@ _CURVES: dict[int, Callable[[Floats], Floats]] = {
     14: _from_bt709,
     15: _from_bt709,
     17: _from_smpte428,
+    **{code: partial(hdr.to_light, transfer=code) for code in hdr.NAMES},
 }
 
 
 def _curve_of(code: int) -> Callable[[Floats], Floats]:
-    if code in {16, 18}:
-        name = {16: "PQ", 18: "HLG"}[code]
-        raise ValueError(f"is a high dynamic range picture ({name}); how it is to look in sRGB is not defined")
     if code not in _CURVES:
         raise ValueError(f"transfer characteristics {code} are not defined by ITU-T H.273")
     return _CURVES[code]
@@ -301,6 +300,11 @@ def _by_shaper(pixels: Floats, curves: list[_Matrix], matrix: _Matrix) -> Floats
     return _in_bands(pixels, convert)
 
 
+def xyz_d50_to_srgb(xyz: NDArray[np.float64]) -> Floats:
+    """XYZ of the profile connection space, ``(..., 3)``, as sRGB; colors outside of it are clipped."""
+    return _encode_srgb(np.clip(xyz @ np.linalg.inv(_srgb_to_d50()).T, 0, 1).astype(np.float32))
+
+
 def _srgb_to_d50() -> _Matrix:
     """Linear sRGB to the profile connection space, whose white is D50 (ICC.1, 7.2.16)."""
     source = _to_xyz(_BT709)
@@ -310,11 +314,12 @@ def _srgb_to_d50() -> _Matrix:
 
 
 def _shaper_of(icc: bytes) -> tuple[list[_Matrix], _Matrix] | None:
-    """Curves, as tables over [0, 1], and matrix to XYZ of a three-component matrix-based profile (ICC.1, 8.3.3).
+    """Curves, as tables over [0, 1], and matrix to XYZ of a matrix-based profile of RGB or of gray (ICC.1, 8.3).
 
     None where it is of another kind, has tables as well, which come first (9.2), or is damaged.
     """
-    if icc[16:24] != b"RGB XYZ ":
+    is_gray = icc[16:24] == b"GRAYXYZ "
+    if icc[16:24] != b"RGB XYZ " and not is_gray:
         return None
     count = int.from_bytes(icc[128:132], "big")
     if count > 200:
@@ -325,6 +330,9 @@ def _shaper_of(icc: bytes) -> tuple[list[_Matrix], _Matrix] | None:
         tags[icc[position : position + 4]] = icc[offset : offset + size]
     if {b"A2B0", b"A2B1", b"A2B2", b"D2B0"} & tags.keys():
         return None
+    if is_gray:  # one curve of light, and the white of the connection space
+        gray = _curve_tag(tags.get(b"kTRC", b""))
+        return None if gray is None else ([gray] * 3, _srgb_to_d50())
     curves, columns = [], []
     for channel in (b"r", b"g", b"b"):
         curve, column = _curve_tag(tags.get(channel + b"TRC", b"")), tags.get(channel + b"XYZ", b"")

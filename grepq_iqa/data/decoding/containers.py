@@ -8,47 +8,21 @@ from contextlib import suppress
 from typing import BinaryIO
 
 
-def jxl_size(data: bytes) -> tuple[int, int] | None:
-    """Width and height by the header of a JPEG XL file, so that bombs are refused before they are decoded."""
-    if data[:2] != b"\xff\x0a":
-        parts = [(kind, data[start : start + 32][: end - start]) for kind, start, end in _boxes(data, 0, len(data))]
-        data = b"".join(part[4:] if kind == b"jxlp" else part for kind, part in parts if kind in (b"jxlc", b"jxlp"))
-    if data[:2] != b"\xff\x0a" or len(data) < 4:
-        return None
-    bits, at = int.from_bytes(data[2:14], "little"), 0
-
-    def take(count: int) -> int:
-        nonlocal at
-        value = (bits >> at) & ((1 << count) - 1)
-        at += count
-        return value
-
-    small = take(1)
-
-    def side() -> int:
-        return 8 * (take(5) + 1) if small else take((9, 13, 18, 30)[take(2)]) + 1
-
-    height = side()
-    ratio = take(3)
-    above, below = ((0, 1), (1, 1), (12, 10), (4, 3), (3, 2), (16, 9), (5, 4), (2, 1))[ratio]
-    return (height * above // below if ratio else side()), height
-
-
 def color_code_points(file: BinaryIO) -> tuple[int, int, int, int] | None:
     """Color primaries, transfer and range as an AVIF or HEIC file states them outside of profiles."""
     with suppress(Exception):  # what cannot be followed says nothing
         file.seek(0)
         data = file.read(1 << 20)
-        for kind, start, end in _boxes(data, 0, len(data)):
+        for kind, start, end in boxes(data, 0, len(data)):
             if kind != b"meta":
                 continue
-            for kind2, start2, end2 in _boxes(data, start + 4, end):
+            for kind2, start2, end2 in boxes(data, start + 4, end):
                 if kind2 != b"iprp":
                     continue
-                for kind3, start3, end3 in _boxes(data, start2, end2):
+                for kind3, start3, end3 in boxes(data, start2, end2):
                     if kind3 != b"ipco":
                         continue
-                    for kind4, start4, _ in _boxes(data, start3, end3):
+                    for kind4, start4, _ in boxes(data, start3, end3):
                         if kind4 == b"colr" and data[start4 : start4 + 4] == b"nclx":
                             primaries, transfer = struct.unpack_from(">HH", data, start4 + 4)
                             # Decoders have widened the range already. Curves of cameras are shown as sRGB's by all.
@@ -58,7 +32,39 @@ def color_code_points(file: BinaryIO) -> tuple[int, int, int, int] | None:
     return None
 
 
-def _boxes(data: bytes, at: int, end: int) -> Iterator[tuple[bytes, int, int]]:
+def without_exif(data: bytes) -> bytes:
+    """An AVIF or HEIC file whose EXIF block no decoder finds: its kind is overwritten where it is listed."""
+    changed = bytearray(data)
+    for kind, start, end in boxes(data, 0, len(data)):
+        if kind != b"meta":
+            continue
+        for kind2, start2, end2 in boxes(data, start + 4, end):
+            if kind2 != b"iinf":
+                continue
+            entries = start2 + (6 if data[start2] == 0 else 8)
+            for kind3, start3, end3 in boxes(data, entries, end2):
+                at = start3 + (8 if data[start3] == 2 else 10)  # version and flags, identifier, protection
+                if kind3 == b"infe" and at + 4 <= end3 and data[at : at + 4] == b"Exif":
+                    changed[at : at + 4] = b"skip"
+    return bytes(changed)
+
+
+def ends_early(file: BinaryIO) -> bool:
+    """Whether the last box of an ISO media file is longer than what is left of the file."""
+    size, at = file.seek(0, 2), 0
+    while at + 8 <= size:
+        file.seek(at)
+        head = file.read(16)
+        (length,) = struct.unpack_from(">I", head)
+        if length == 1 and len(head) == 16:
+            (length,) = struct.unpack_from(">Q", head, 8)
+        if length < 8:  # 0: up to the end
+            return False
+        at += length
+    return at > size
+
+
+def boxes(data: bytes, at: int, end: int) -> Iterator[tuple[bytes, int, int]]:
     """Kind, start and end of the boxes of an ISO media file."""
     while at + 8 <= end:
         size, kind = struct.unpack_from(">I4s", data, at)

@@ -28,7 +28,7 @@ _PILLOW_ICC_BYTES = 1 << 20  # Pillow decompresses profiles by the limit for tex
 _PILLOW_TEXT_TOTAL = 64 << 20  # and refuses more than 64 such texts (PngImagePlugin.MAX_TEXT_MEMORY)
 _MAX_CHUNKS = 1_000_000  # 12 MB of empty chunks; walking over more takes seconds
 _CRITICAL = {b"IHDR", b"PLTE", b"IDAT", b"IEND"}
-_ANIMATION = {b"acTL", b"fcTL", b"fdAT"}
+_ANIMATION = {b"acTL": 8, b"fcTL": 26, b"fdAT": 4}  # and the least that they hold
 _DEPTHS = {0: {1, 2, 4, 8, 16}, 2: {8, 16}, 3: {1, 2, 4, 8}, 4: {8, 16}, 6: {8, 16}}
 
 
@@ -108,6 +108,7 @@ def read_png_chunks(data: bytes) -> PngState:
         body = view[begin + 8 : end - 4]
         if kind in _ANIMATION:
             animation.append((begin, end))
+            is_animation_damaged = is_animation_damaged or size < _ANIMATION[kind]
         if zlib.crc32(view[begin + 4 : end - 4]) != int.from_bytes(view[end - 4 : end], "big"):
             if kind in _ANIMATION:
                 is_animation_damaged = True

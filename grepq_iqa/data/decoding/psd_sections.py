@@ -14,7 +14,7 @@ from grepq_iqa.errors import ImageError
 
 GRAY, RGB = 1, 3
 _COLORS = {GRAY: 1, RGB: 3}
-_ICC = 1039
+_ICC, _VERSION = 1039, 1057
 
 
 @dataclass(frozen=True)
@@ -24,6 +24,7 @@ class PsdHeader:
     Attributes:
         merged_alpha: the first channel after the colors is the picture's transparency, and no saved selection.
         start: where the merged picture begins.
+        is_merged: the merged picture is one, and no blank that stands in for it.
     """
 
     width: int
@@ -34,6 +35,7 @@ class PsdHeader:
     icc: bytes | None
     merged_alpha: bool
     start: int
+    is_merged: bool = True
 
 
 def read_header(data: bytes) -> PsdHeader:
@@ -46,7 +48,9 @@ def read_header(data: bytes) -> PsdHeader:
     at = 26
     at += 4 + struct.unpack_from(">I", data, at)[0]
     (length,) = struct.unpack_from(">I", data, at)
-    icc = _resource(data[at + 4 : at + 4 + length], _ICC)
+    resources = data[at + 4 : at + 4 + length]
+    icc, version = _resource(resources, _ICC), _resource(resources, _VERSION)
+    is_merged = version is None or len(version) < 5 or version[4] != 0
     at += 4 + length
     (length,) = struct.unpack_from(">I", data, at)
     # A negative number of layers says that the first extra channel of the merged picture is its transparency.
@@ -54,7 +58,7 @@ def read_header(data: bytes) -> PsdHeader:
     at += 4 + length
     if at + 2 > len(data):
         raise ValueError("the merged picture is missing")
-    return PsdHeader(width, height, channels, bits, mode, icc, merged_alpha, at)
+    return PsdHeader(width, height, channels, bits, mode, icc, merged_alpha, at, is_merged)
 
 
 def _resource(block: bytes, wanted: int) -> bytes | None:

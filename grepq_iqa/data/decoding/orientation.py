@@ -78,9 +78,9 @@ def _value(block: bytes, at: int, kind: int, endian: str) -> int | None:
         if place + 8 > len(block):
             return None
         above, below = struct.unpack_from(endian + _RATIOS[kind], block, place)
-        return _whole(above // below) if below else None
-    if kind == 2:  # text
-        return _whole(block[at : at + 1])
+        return _whole(above // below) if below and above % below == 0 else None
+    if kind == 2:  # text is no number, whatever it spells
+        return None
     (value,) = struct.unpack_from(endian + _FORMS.get(kind, "H"), block, at)
     return _whole(value)
 
@@ -88,8 +88,10 @@ def _value(block: bytes, at: int, kind: int, endian: str) -> int | None:
 def _whole(value: object) -> int | None:
     if isinstance(value, (tuple, list)) and value:
         value = value[0]
+    if isinstance(value, (str, bytes)):
+        return None
     try:
         number = int(value)  # type: ignore[call-overload]
+        return number if 1 <= number <= 8 and number == value else None
     except (TypeError, ValueError, ZeroDivisionError, OverflowError):
         return None
-    return number if 1 <= number <= 8 else None

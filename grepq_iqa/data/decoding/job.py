@@ -1,0 +1,84 @@
+"""What is asked of one source, what was found out on the way, and how faults of decoders become sentences."""
+
+from __future__ import annotations
+
+import threading
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from grepq_iqa.errors import ImageError
+
+Pixels: TypeAlias = "NDArray[np.float32]"
+T = TypeVar("T")
+
+TOO_LARGE_HINT = "raise max_pixels (--max-pixels), or shrink it first"
+_QUIET_LOCK = threading.Lock()
+_quieting: list[Any] = []
+
+
+@dataclass
+class Job:
+    """What is asked of one source, and what was found out on the way."""
+
+    name: str
+    max_side: int | None
+    max_pixels: int
+    warnings: list[str] = field(default_factory=list)
+    size: tuple[int, int] = (0, 0)
+
+    def check_size(self, width: int, height: int, *, reducible: bool = False) -> None:
+        """Refuse what has no pixels or too many; ``reducible``: fewer could be decoded, were a size given."""
+        if width <= 0 or height <= 0:
+            raise ImageError(self.name, f"has no pixels ({width}x{height})")
+        if width * height > self.max_pixels:
+            reason = f"has {width * height / 1e6:.3g} megapixels, more than {self.max_pixels / 1e6:.3g}"
+            hint = (
+                "give a max_side, raise max_pixels (--max-pixels), or shrink it first" if reducible else TOO_LARGE_HINT
+            )
+            raise ImageError(self.name, reason, hint)
+
+
+def guarded(decode: Callable[[], T], job: Job) -> T:
+    """What ``decode`` gives, without a decoder's warnings.
+
+    Raises:
+        ImageError: in place of whatever a decoder of a broken file raises.
+    """
+    try:
+        with quiet():
+            return decode()
+    except ImageError:
+        raise
+    except Exception as error:  # decoders of broken files raise almost anything
+        raise ImageError(job.name, f"is truncated or damaged: {reason_of(error)}") from error
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Without decoders' warnings. Filters are the process's: the first thread in sets them, the last resets them."""
+    with _QUIET_LOCK:
+        if not _quieting:
+            catcher = warnings.catch_warnings()
+            catcher.__enter__()
+            warnings.simplefilter("ignore")
+            _quieting.append(catcher)
+        else:
+            _quieting.append(_quieting[0])
+    try:
+        yield
+    finally:
+        with _QUIET_LOCK:
+            catcher = _quieting.pop()
+            if not _quieting:
+                catcher.__exit__(None, None, None)
+
+
+def reason_of(error: BaseException) -> str:
+    """The words of an exception in one line."""
+    return " ".join(str(error).split()) or type(error).__name__
