@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Size
 
 from grepq_iqa.data.images import DecodedImage, decode_image
 from grepq_iqa.errors import GrepqError, ImageError
@@ -162,9 +161,9 @@ class _Waiting:
     decoded: Future[DecodedImage]
 
     @property
-    def size(self) -> Size | None:
+    def size(self) -> tuple[int, ...] | None:
         """The picture's shape once it is decoded, None where it could not be."""
-        return None if self.decoded.exception() else self.decoded.result().pixels.shape
+        return None if self.decoded.exception() else self.decoded.result().values.shape
 
 
 def _next_group(waiting: deque[_Waiting], most_pixels: int) -> list[_Waiting]:
@@ -185,7 +184,7 @@ def _next_group(waiting: deque[_Waiting], most_pixels: int) -> list[_Waiting]:
 def _results_of(model: GRepQ, group: list[_Waiting]) -> Iterator[Result]:
     try:
         decoded = [one.decoded.result() for one in group]
-        scored = model.score_tensors([image.pixels for image in decoded])
+        scored = model.score_tensors([image.values for image in decoded])
     except (GrepqError, MemoryError, RuntimeError) as error:
         if len(group) > 1:  # whichever it was, it costs the others nothing
             for one in group:

@@ -54,7 +54,7 @@ class SharpnessModel:
         self.seen += len(images)
         found = []
         for image in images:
-            sharp = float(image.diff(dim=-1).abs().mean())
+            sharp = float(np.abs(np.diff(image, axis=-1)).mean())
             vector = np.array([sharp, sharp**2, float(image.mean()), float(image.std())], dtype=np.float32)
             found.append((Score(sharp + 0.25, 0.25, sharp), vector))
         return found

@@ -68,8 +68,7 @@ LowerIsBetter = Annotated[
 
 
 def set_threads(threads: int) -> None:
-    """Keep torch to so many threads; 0 leaves its own choice."""
-    if threads:
-        import torch
+    """Keep the encoders to so many threads; 0 leaves their own choice. Imports nothing heavy."""
+    from grepq_iqa import devices
 
-        torch.set_num_threads(threads)
+    devices.set_threads(threads)

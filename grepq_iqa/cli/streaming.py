@@ -98,7 +98,7 @@ def run_settings(model: GRepQ, **more: Any) -> dict[str, Any]:
         "encoder_hash": model.encoder_hash,
         "max_side": model.max_side,
         "dtype": str(model.dtype).removeprefix("torch."),
-        "engine": "torch",
+        "engine": model.engine.name,
         **more,
     }
 

@@ -1,33 +1,35 @@
-"""Any image a person has -> an RGB tensor with the right pixels. The only place that decodes.
+"""Any image a person has -> RGB with the right pixels. The only place that decodes.
 
 "Right" means: upright (EXIF), in sRGB (embedded ICC profile), composited on white where transparent, and converted by
 value where the file has fewer or more than eight bits. Files come from strangers, so every fault of a decoder ends in
-an :class:`~grepq_iqa.errors.ImageError` that names the file.
+an :class:`~grepq_iqa.errors.ImageError` that names the file. All of it is NumPy and Pillow; torch is imported only
+where a tensor is asked for.
 """
 
 from __future__ import annotations
 
 import io
 import os
+import sys
 import threading
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Any, TypeAlias, TypeVar
+from typing import IO, TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageCms, ImageFile, ImageOps, UnidentifiedImageError
-from torch import Tensor
-from torch.nn import functional as F
 
 from grepq_iqa.data import containers, formats, psd, tiff
 from grepq_iqa.data.formats import EXTENSIONS as EXTENSIONS
 from grepq_iqa.data.orientation import orientation_of, turned
 from grepq_iqa.errors import ImageError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 ImageSource: TypeAlias = "str | os.PathLike[str] | bytes | IO[bytes] | Image.Image | np.ndarray | Tensor"
 Pixels: TypeAlias = "NDArray[np.float32]"
@@ -53,16 +55,23 @@ class DecodedImage:
     """A picture and what is to be known of it.
 
     Attributes:
-        pixels: float32 ``(3, H, W)`` in [0, 1], shrunk where that was asked for.
+        values: float32 ``(3, H, W)`` in [0, 1], shrunk where that was asked for.
         warnings: what makes the pixels less than the file promised, a sentence each; empty for a sound file.
         width: of the whole picture in pixels, upright, before shrinking.
         height: likewise.
     """
 
-    pixels: Tensor
+    values: Pixels
     warnings: tuple[str, ...]
     width: int
     height: int
+
+    @property
+    def pixels(self) -> Tensor:
+        """``values`` as a tensor that shares their memory; imports torch."""
+        import torch
+
+        return torch.from_numpy(self.values)
 
 
 @dataclass(frozen=True)
@@ -118,26 +127,26 @@ def decode_image(source: ImageSource, *, max_side: int | None = None, max_pixels
         ImageError: the source is missing, unreadable, truncated, empty, too large, not finite or out of range.
     """
     job = _Job(describe_source(source), max_side, max_pixels)
-    if isinstance(source, (Tensor, np.ndarray)):
-        whole = _from_tensor(source, job) if isinstance(source, Tensor) else _from_array(source, job)
+    if isinstance(source, np.ndarray) or is_tensor(source):
+        whole = _from_array(source, job) if isinstance(source, np.ndarray) else _from_tensor(source, job)
         job.size = (whole.shape[-1], whole.shape[-2])
-        pixels = _shrink(whole, max_side)
+        values = _shrink(whole, max_side)
     elif isinstance(source, Image.Image):
-        pixels = torch.from_numpy(_guarded(lambda: _decode(source, job), job))
+        values = _guarded(lambda: _decode(source, job), job)
     elif isinstance(source, (bytes, bytearray, memoryview)):
-        pixels = torch.from_numpy(_read(io.BytesIO(source), job))
+        values = _read(io.BytesIO(source), job)
     elif isinstance(source, (str, os.PathLike)):
-        pixels = torch.from_numpy(_read_path(source, job))
+        values = _read_path(source, job)
     elif hasattr(source, "read"):
-        pixels = torch.from_numpy(_read(source, job))
+        values = _read(source, job)
     else:
         reason = f"cannot read an image from {type(source).__name__}"
         raise ImageError(job.name, reason, "give a path, bytes, PIL image, array or tensor")
-    return DecodedImage(pixels, tuple(dict.fromkeys(job.warnings)), *job.size)
+    return DecodedImage(values, tuple(dict.fromkeys(job.warnings)), *job.size)
 
 
 def load_image(source: ImageSource, *, max_side: int | None = None, max_pixels: int = MAX_PIXELS) -> Tensor:
-    """Decode ``source`` to float32 ``(3, H, W)`` in [0, 1]; as :func:`decode_image`, for the pixels alone.
+    """Decode ``source`` to a float32 tensor ``(3, H, W)`` in [0, 1]; as :func:`decode_image`, for the pixels alone.
 
     Raises:
         ImageError: the source is missing, unreadable, truncated, empty, too large, not finite or out of range.
@@ -153,13 +162,19 @@ def describe_source(source: object) -> str:
     return name if isinstance(name, str) and name else f"<{type(source).__name__}>"
 
 
+def is_tensor(source: object) -> bool:
+    """Whether ``source`` is torch's tensor; nothing is where torch has not been imported."""
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(source, torch.Tensor)
+
+
 def split_batch(images: Any) -> tuple[list[Any], bool]:
     """``(sources, is_single)``: one image or a sequence or ``(B, C, H, W)`` tensor of them, as a list.
 
     Raises:
         ImageError: an array with a leading batch axis, whose meaning would be a guess.
     """
-    if isinstance(images, Tensor) and images.ndim == 4:
+    if is_tensor(images) and images.ndim == 4:
         return list(images), False
     if isinstance(images, np.ndarray) and images.ndim == 4:
         raise ImageError("<ndarray>", "has four axes", "pass list(array) of (H, W, C) images")
@@ -695,7 +710,7 @@ def _reason_of(error: BaseException) -> str:
 # --- arrays and tensors ---------------------------------------------------------------------------------------------
 
 
-def _from_array(array: NDArray[Any], job: _Job) -> Tensor:
+def _from_array(array: NDArray[Any], job: _Job) -> Pixels:
     name = job.name
     if array.ndim == 2:
         array = array[..., None]
@@ -707,11 +722,11 @@ def _from_array(array: NDArray[Any], job: _Job) -> Tensor:
     )
     if scale is None or (array.dtype.itemsize > 2 and array.dtype.kind == "u"):
         raise ImageError(name, f"cannot tell the range of {array.dtype}", "use uint8, uint16, or floats in 0..1")
-    values = np.ascontiguousarray(array).astype(np.float32)
-    return _finish(torch.from_numpy(values).permute(2, 0, 1) / scale, job)
+    values = array.transpose(2, 0, 1).astype(np.float32, order="C")
+    return _finish(values / np.float32(scale), job)
 
 
-def _from_tensor(tensor: Tensor, job: _Job) -> Tensor:
+def _from_tensor(tensor: Any, job: _Job) -> Pixels:
     name = job.name
     if tensor.ndim == 4 and len(tensor) == 1:
         tensor = tensor[0]
@@ -720,35 +735,35 @@ def _from_tensor(tensor: Tensor, job: _Job) -> Tensor:
     if tensor.ndim != 3 or tensor.shape[0] not in (1, 2, 3, 4):
         hint = "channels go first, (C, H, W)"
         raise ImageError(name, f"a tensor of shape {tuple(tensor.shape)} is not an image", hint)
-    scales = {torch.bool: 1.0, torch.uint8: 255.0, torch.uint16: 65535.0}
-    if not tensor.is_floating_point() and tensor.dtype not in scales:
+    scale = {"bool": 1.0, "uint8": 255.0, "uint16": 65535.0}.get(str(tensor.dtype).removeprefix("torch."))
+    if not tensor.is_floating_point() and scale is None:
         raise ImageError(name, f"cannot tell the range of {tensor.dtype}", "use uint8, or floats in 0..1")
-    return _finish(tensor.detach().to("cpu", torch.float32) / scales.get(tensor.dtype, 1.0), job)
+    values = tensor.detach().cpu().float().numpy()
+    return _finish(values / np.float32(scale or 1), job)
 
 
-def _finish(pixels: Tensor, job: _Job) -> Tensor:
+def _finish(pixels: Pixels, job: _Job) -> Pixels:
     """Range check, alpha on white, gray to RGB, for ``(C, H, W)`` floats."""
     channels, height, width = pixels.shape
     name = job.name
     job.check_size(width, height)
-    if not torch.isfinite(pixels).all():
+    low, high = float(pixels.min()), float(pixels.max())  # both are NaN where one pixel is
+    if not (np.isfinite(low) and np.isfinite(high)):
         raise ImageError(name, "has pixels that are NaN or infinite")
-    low, high = pixels.min().item(), pixels.max().item()
     if low < -1e-3 or high > 1 + 1e-3:  # resampling overshoots by a hair; anything more is another range
         raise ImageError(name, f"has values from {low:g} to {high:g}", "floats must be in 0..1: divide by 255?")
-    pixels = pixels.clamp(0, 1)
+    pixels = np.clip(pixels, 0, 1)
     if channels in (2, 4):
         alpha = pixels[-1:]
         pixels = pixels[:-1] * alpha + (1 - alpha)
-    return pixels.expand(3, -1, -1).contiguous()
+    return np.ascontiguousarray(pixels if len(pixels) == 3 else np.repeat(pixels, 3, axis=0))
 
 
-def _shrink(pixels: Tensor, max_side: int | None) -> Tensor:
+def _shrink(pixels: Pixels, max_side: int | None) -> Pixels:
     height, width = pixels.shape[-2:]
     if not max_side or max(height, width) <= max_side:
         return pixels
-    width, height = _fitted((width, height), max_side)
-    return F.interpolate(pixels[None], (height, width), mode="bicubic", antialias=True)[0].clamp_(0, 1)
+    return np.stack([_resized(plane, max_side, 1) for plane in pixels])
 
 
 def _fitted(size: tuple[int, int], max_side: int) -> tuple[int, int]:
