@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import platform
 import sys
 from contextlib import AbstractContextManager, nullcontext
 from functools import lru_cache
@@ -46,6 +47,27 @@ def usable_cores() -> int:
     except (OSError, ValueError):
         pass
     return count
+
+
+def has_vnni() -> bool | None:
+    """Whether the processor multiplies int8 natively (AVX-VNNI, AVX512-VNNI or AMX); None where this cannot be told."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return None
+    flags = next((line for line in lines if line.startswith("flags")), None)
+    return None if flags is None else bool({"avx512_vnni", "avx_vnni", "amx_int8"} & set(flags.split()))
+
+
+def may_have_accelerator() -> bool:
+    """Whether this machine looks as if torch might find a GPU; answered without importing it, rather yes than no."""
+    if sys.platform == "darwin":
+        return platform.machine() == "arm64"
+    if os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1"):
+        return False
+    if os.name == "nt":
+        return (Path(os.environ.get("SYSTEMROOT", r"C:\Windows")) / "System32" / "nvcuda.dll").exists()
+    return any(Path(place).exists() for place in ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd"))
 
 
 def _one_thread_in_a_child() -> None:

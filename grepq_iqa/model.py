@@ -19,6 +19,7 @@ from grepq_iqa.devices import one_blas_thread
 from grepq_iqa.encoders.engine import Engine, describe
 from grepq_iqa.errors import LabelsError, NotFittedError, UsageError
 from grepq_iqa.results import Prediction, Score
+from grepq_iqa.weights.engines import PATCH, check_fitted, make_engine, torch_engine
 from grepq_iqa.weights.loading import ModelComponents, load_components
 
 if TYPE_CHECKING:
@@ -26,9 +27,6 @@ if TYPE_CHECKING:
 
     from grepq_iqa.calibration.prior import Prior
     from grepq_iqa.calibration.regressor import MOSRegressor
-
-PATCH, STRIDE = 96, 48
-"""The paper's patches, in pixels: of a config.json that names none."""
 
 
 class GRepQ:
@@ -109,6 +107,7 @@ class GRepQ:
         name: str | os.PathLike[str] | None = None,
         *,
         revision: str | None = None,
+        engine: str = "auto",
         device: str | torch.device = "auto",
         dtype: str | torch.dtype = "auto",
         cache_dir: str | os.PathLike[str] | None = None,
@@ -121,9 +120,13 @@ class GRepQ:
         Args:
             name: None is the bundled model, which needs no network.
             revision: branch, tag or commit of a Hub repository.
+            engine: "torch"; "onnx", which computes on the CPU by ONNX Runtime without importing torch; or "auto": onnx
+                in int8 where onnxruntime is installed, the model has a graph, the processor multiplies int8 natively,
+                and neither device nor dtype is given; a fitted model keeps to the engine it was fitted with.
+                docs/engine.md has the details.
             device: "auto", "cpu", "cuda" or "mps", or torch's own.
             dtype: "auto", "float32", "bfloat16" or "float16", or torch's own; auto is bfloat16 where the device
-                computes it natively.
+                computes it natively. Of the engine onnx: "int8" or "float32".
             cache_dir: where downloads go; by default where huggingface_hub keeps them.
             local_files_only: never ask the network.
             token: for private repositories; by default the one that ``hf auth login`` saved.
@@ -131,17 +134,17 @@ class GRepQ:
 
         Raises:
             WeightsError: the model cannot be found, fetched, verified or read.
-            UsageError: an unknown device or dtype.
+            UsageError: an unknown engine, device or dtype, or one that cannot stand in for that of a fitted model.
         """
         from grepq_iqa.weights import resolve
 
         resolved = resolve(name, revision=revision, cache_dir=cache_dir, local_files_only=local_files_only, token=token)
+        components = load_components(resolved.name, resolved.files)
         model = cls(
-            load_components(resolved.name, resolved.files),
+            components,
             resolved.files,
             name=resolved.name,
-            device=device,
-            dtype=dtype,
+            engine=make_engine(components, engine, device, dtype),
             max_side=max_side,
         )
         if "calibration.safetensors" in resolved.files:
@@ -151,6 +154,7 @@ class GRepQ:
             model.regressor_, side, model.prior_ = read_calibration(
                 resolved.files, model.encoder_hash, resolved.name, ratings_hash
             )
+            check_fitted(components, model.engine)
             if max_side is None and side is not None:
                 model.max_side = side or None  # predictions see pictures as the fit did
         return model
@@ -374,6 +378,9 @@ class GRepQ:
             self.max_side,
             prior=getattr(self, "prior_", "none"),
             ratings_hash=self.ratings.hash if self.ratings else None,
+            engine=describe(self.engine),
+            features_hash=self.engine.features_hash,
+            agreement=self.engine.agreement,
         )
 
     def push_to_hub(
@@ -386,6 +393,11 @@ class GRepQ:
 
         with tempfile.TemporaryDirectory() as folder:
             return push_to_hub(self.save_pretrained(folder), repo_id, private=private, token=token, revision=revision)
+
+    @property
+    def features_hash(self) -> str:
+        """64 hex digits for weights and engine: the weights' own hash for torch, the graph's for onnx."""
+        return self.engine.features_hash
 
     @property
     def feature_dim(self) -> int:
@@ -476,30 +488,6 @@ class GRepQ:
         if self.ratings is not None:
             columns["ratings"] = self.ratings.opinion(rows, zero_shot_part)
         return with_columns(rows, {name: columns[name] for name in names})
-
-
-def torch_engine(
-    components: ModelComponents, device: str | torch.device = "auto", dtype: str | torch.dtype = "auto"
-) -> Engine:
-    """The encoders of ``components``, which it changes for inference, computed by torch.
-
-    Raises:
-        UsageError: an unknown device or dtype.
-        WeightsError: the files do not fit the architecture.
-    """
-    from grepq_iqa.encoders.torch_engine import TorchEngine
-
-    low = components.config["low_level"]
-    return TorchEngine(
-        components.low_level,
-        components.high_level,
-        components.encoder_hash,
-        patch=low.get("patch", PATCH),
-        stride=low.get("stride", STRIDE),
-        dense=low.get("evaluation", "exact") == "dense",
-        device=device,
-        dtype=dtype,
-    )
 
 
 def _require_one(images: object, features: object) -> None:

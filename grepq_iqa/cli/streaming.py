@@ -99,6 +99,7 @@ def run_settings(model: GRepQ, **more: Any) -> dict[str, Any]:
         "max_side": model.max_side,
         "dtype": str(model.dtype).removeprefix("torch."),
         "engine": model.engine.name,
+        **({} if model.engine.name == "torch" else {"features_hash": model.features_hash}),
         **more,
     }
 

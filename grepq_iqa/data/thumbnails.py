@@ -32,7 +32,8 @@ def gray_thumbnail(source: ImageSource, side: int = 16) -> NDArray[np.float32]:
         ImageError: the source cannot be used.
     """
     gray = decode_image(source, max_side=4 * side).values.mean(axis=0)
-    return (_bins(gray.shape[0], side) @ gray @ _bins(gray.shape[1], side).T).flatten()
+    values: NDArray[np.float32] = (_bins(gray.shape[0], side) @ gray @ _bins(gray.shape[1], side).T).flatten()
+    return values
 
 
 def _bins(size: int, bins: int) -> NDArray[np.float32]:

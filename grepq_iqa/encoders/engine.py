@@ -41,6 +41,8 @@ class Engine(Protocol):
         dtype: the number format of the encoders; its ``str``, less "torch.", is what records name it.
         features_hash: 64 hex digits that change with the weights and with whatever else makes this engine's features
             others than torch's float32 ones; for torch that is the weights' hash itself.
+        agreement: how far its features lie from torch's float32 ones, the root mean square in standard deviations of
+            each feature; None for torch.
         batch_pixels: how many pixels of equally large images are worth one pass.
     """
 
@@ -48,6 +50,7 @@ class Engine(Protocol):
     device: Any
     dtype: Any
     features_hash: str
+    agreement: float | None
     batch_pixels: int
 
     def encode(self, images: Array) -> Encoded:

@@ -38,6 +38,7 @@ class TorchEngine:
     """
 
     name = "torch"
+    agreement: float | None = None
 
     def __init__(
         self,

@@ -71,7 +71,7 @@ def read_stored(path: Path) -> dict[str, StoredTensor]:
     try:
         return {
             name: StoredTensor(_FORMATS[value["dtype"]][0], tuple(value["shape"]), value["data"])
-            for name, value in deserialize(path.read_bytes())
+            for name, value in deserialize(path.read_bytes())  # type: ignore[no-untyped-call]
         }
     except (OSError, SafetensorError, KeyError) as error:
         raise WeightsError(f"{path} is not a readable safetensors file: {error}", path.name, path.name) from error
