@@ -39,12 +39,16 @@ class SharpnessModel:
     """Stands where GRepQ does: it answers with the spread of differences, fast enough for a test."""
 
     name, encoder_hash, max_side, dtype, feature_dim = "sharpness", "ab" * 32, None, torch.float32, 4
-    max_pixels, ratings, features_hash = 10**8, None, "ab" * 32
+    max_pixels, ratings = 10**8, None
     feature_mean = feature_scale = None
     batch_pixels = 1  # every picture by itself
 
     def __init__(self) -> None:
         self.seen = 0
+
+    @property
+    def features_hash(self):
+        return self.encoder_hash  # as torch's engine has it
 
     def regression(self, features, prior):
         assert prior == "auto"
