@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Size
 
 from grepq_iqa.data.images import DecodedImage, decode_image
 from grepq_iqa.errors import GrepqError, ImageError
@@ -26,6 +25,10 @@ if TYPE_CHECKING:
 
 READ_AHEAD = 8
 """Pictures that are decoded ahead of the model. Threads suffice: decoders release the interpreter's lock."""
+
+BUCKETS_FROM, READ_AHEAD_BUCKETS = 1 << 20, 32
+"""An engine for which so many pixels are worth one pass, a GPU, gets pictures of one size together wherever they stand
+among so many that are decoded ahead; on a CPU only neighbors share a pass."""
 
 
 @dataclass(frozen=True)
@@ -74,8 +77,8 @@ def score_paths(
     """Score ``paths`` one after the other, decoding ahead of the model in threads.
 
     Results come in the order of ``paths``, one for each; a file that cannot be used gives a result with its error.
-    Neighbors of one size go through the model together where that is faster. At most ``READ_AHEAD`` decoded pictures
-    exist at a time, whatever the number of files.
+    Pictures of one size go through the model together where that is faster. At most ``READ_AHEAD`` decoded pictures,
+    on a GPU ``READ_AHEAD_BUCKETS``, exist at a time, whatever the number of files.
 
     Args:
         model: by which.
@@ -130,26 +133,34 @@ def _score_unknown(model: GRepQ, paths: Iterable[str | os.PathLike[str]], cache:
 
 
 def _score_all(model: GRepQ, paths: Iterable[str | os.PathLike[str]]) -> Iterator[Result]:
-    source = iter(paths)
+    source = enumerate(paths)
     decode = partial(decode_image, max_side=model.max_side, max_pixels=model.max_pixels)
+    buckets = model.batch_pixels >= BUCKETS_FROM
+    ahead = READ_AHEAD_BUCKETS if buckets else READ_AHEAD
     waiting: deque[_Waiting] = deque()
+    finished: dict[int, Result] = {}  # those that overtook others
+    due = 0
     started = time.perf_counter()
-    with ThreadPoolExecutor(max_workers=min(READ_AHEAD, os.cpu_count() or 1), thread_name_prefix="decode") as pool:
+    with ThreadPoolExecutor(max_workers=min(ahead, os.cpu_count() or 1), thread_name_prefix="decode") as pool:
         try:
             while True:
-                while len(waiting) < READ_AHEAD:
+                while len(waiting) < ahead:
                     try:
-                        path = os.fspath(next(source))
+                        index, given = next(source)
                     except StopIteration:
                         break
-                    waiting.append(_Waiting(path, pool.submit(decode, path)))
+                    path = os.fspath(given)
+                    waiting.append(_Waiting(index, path, pool.submit(decode, path)))
                 if not waiting:
                     return
-                group = _next_group(waiting, model.batch_pixels)
+                group = _next_group(waiting, model.batch_pixels, buckets=buckets)
                 results = list(_results_of(model, group))
                 each = (time.perf_counter() - started) / len(group)
-                for result in results:
-                    yield dataclasses.replace(result, seconds=each)
+                for one, result in zip(group, results, strict=True):
+                    finished[one.index] = dataclasses.replace(result, seconds=each)
+                while due in finished:
+                    yield finished.pop(due)
+                    due += 1
                 started = time.perf_counter()
         finally:  # also when the consumer stops early
             for one in waiting:
@@ -158,34 +169,42 @@ def _score_all(model: GRepQ, paths: Iterable[str | os.PathLike[str]]) -> Iterato
 
 @dataclass(frozen=True)
 class _Waiting:
+    index: int
     path: str
     decoded: Future[DecodedImage]
 
     @property
-    def size(self) -> Size | None:
+    def size(self) -> tuple[int, ...] | None:
         """The picture's shape once it is decoded, None where it could not be."""
-        return None if self.decoded.exception() else self.decoded.result().pixels.shape
+        return None if self.decoded.exception() else self.decoded.result().values.shape
 
 
-def _next_group(waiting: deque[_Waiting], most_pixels: int) -> list[_Waiting]:
-    """Take the first file, and those after it of the same size, up to ``most_pixels`` in all; at least one.
+def _next_group(waiting: deque[_Waiting], most_pixels: int, *, buckets: bool) -> list[_Waiting]:
+    """Take the first file and others of the same size, up to ``most_pixels`` in all; at least one.
 
-    Who shares a pass depends on the order of the files alone, never on timing, so that a run can be repeated exactly.
+    The others are those right after it, or with ``buckets`` any that wait. Who shares a pass depends on the order of
+    the files alone, never on timing, so that a run can be repeated exactly.
     """
     group = [waiting.popleft()]
     size = group[0].size
     if size is None:
         return group
     most = most_pixels // (size[-1] * size[-2])
-    while waiting and len(group) < most and waiting[0].size == size:
-        group.append(waiting.popleft())
+    if not buckets:
+        while waiting and len(group) < most and waiting[0].size == size:
+            group.append(waiting.popleft())
+        return group
+    others = list(waiting)
+    waiting.clear()
+    for one in others:
+        (group if len(group) < most and one.size == size else waiting).append(one)
     return group
 
 
 def _results_of(model: GRepQ, group: list[_Waiting]) -> Iterator[Result]:
     try:
         decoded = [one.decoded.result() for one in group]
-        scored = model.score_tensors([image.pixels for image in decoded])
+        scored = model.score_tensors([image.values for image in decoded])
     except (GrepqError, MemoryError, RuntimeError) as error:
         if len(group) > 1:  # whichever it was, it costs the others nothing
             for one in group:

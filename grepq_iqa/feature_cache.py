@@ -99,8 +99,8 @@ class FeatureCache:
 
 
 def model_key(model: GRepQ) -> str:
-    """64 hex digits for everything that a model's features depend on: encoders, image size limit, precision."""
-    return hashlib.sha256(f"{model.encoder_hash} {model.max_side} {model.dtype}".encode()).hexdigest()
+    """64 hex digits for everything that a model's features depend on: encoders, engine, image size limit, precision."""
+    return hashlib.sha256(f"{model.features_hash} {model.max_side} {model.dtype}".encode()).hexdigest()
 
 
 def default_directory() -> Path:

@@ -47,6 +47,10 @@ class SharpnessModel:
     def __init__(self) -> None:
         self.seen = 0
 
+    @property
+    def features_hash(self):
+        return self.encoder_hash  # as torch's engine has it
+
     def regression(self, features, prior):
         assert prior == "auto"
         return np.asarray(features, dtype=np.float64), MOSRegressor()
@@ -55,7 +59,7 @@ class SharpnessModel:
         self.seen += len(images)
         found = []
         for image in images:
-            sharp = float(image.diff(dim=-1).abs().mean())
+            sharp = float(np.abs(np.diff(image, axis=-1)).mean())
             vector = np.array([sharp, sharp**2, float(image.mean()), float(image.std())], dtype=np.float32)
             found.append((Score(sharp + 0.25, 0.25, sharp), vector))
         return found

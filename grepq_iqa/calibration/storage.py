@@ -44,6 +44,9 @@ def write_directory(
     *,
     prior: str = "none",
     ratings_hash: str | None = None,
+    engine: str = "torch float32",
+    features_hash: str | None = None,
+    agreement: float | None = None,
 ) -> Path:
     """Copy a model's ``files`` into ``directory``, with the regressor as it is now.
 
@@ -57,6 +60,9 @@ def write_directory(
         max_side: to which the pictures were shrunk that the regressor was fitted on, None for not at all.
         prior: head start of the fit, resolved.
         ratings_hash: of the ratings predictor, where the prior uses one.
+        engine: name and number format of the engine whose features the regressor was fitted on.
+        features_hash: of that engine.
+        agreement: how far its features lie from torch's, where it is not torch.
 
     Raises:
         UsageError: ``directory`` is a file, holds something that is not a model, or cannot be written.
@@ -71,7 +77,11 @@ def write_directory(
             (directory / CALIBRATION).unlink(missing_ok=True)
         else:
             state = {key: np.ascontiguousarray(value) for key, value in regressor.state().items()}
-            notes = {"encoder_hash": encoder_hash, "max_side": str(max_side or 0), "prior": prior}
+            notes = {"encoder_hash": encoder_hash, "max_side": str(max_side or 0), "prior": prior, "engine": engine}
+            if features_hash is not None:
+                notes["features_hash"] = features_hash
+            if agreement is not None:
+                notes["agreement"] = f"{agreement:.6f}"
             if ratings_hash and prior in ("ratings", "both"):
                 notes["ratings_hash"] = ratings_hash
             write_atomically(directory / CALIBRATION, save(state, metadata=notes))
@@ -90,6 +100,32 @@ def require_model_folder(directory: Path) -> None:
         raise UsageError(f"{directory} is a file; give a folder")
     if directory.is_dir() and any(directory.iterdir()) and not (directory / "config.json").exists():
         raise UsageError(f"{directory} holds other files and no model; give a new folder")
+
+
+class FittedOn(NamedTuple):
+    """Whose features a model was fitted on.
+
+    Attributes:
+        engine: name and number format, such as "onnx int8"; files before 0.2 say nothing and are torch's.
+        features_hash: of the engine, or None where the file says nothing.
+        agreement: how far its features lie from torch's float32 ones, None for torch.
+    """
+
+    engine: str
+    features_hash: str | None
+    agreement: float | None
+
+
+def fitted_on(files: Mapping[str, Path]) -> FittedOn:
+    """What `write_directory` noted of the engine; a file that cannot be read is for `read_calibration` to refuse."""
+    try:
+        with safe_open(files[CALIBRATION], framework="numpy") as stored:
+            notes = stored.metadata() or {}
+    except Exception:  # safetensors raises its own type, OSError or ValueError
+        notes = {}
+    agreement = notes.get("agreement")
+    engine = notes.get("engine") or "torch"
+    return FittedOn(engine, notes.get("features_hash"), None if agreement is None else float(agreement))
 
 
 def read_calibration(

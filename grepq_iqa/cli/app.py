@@ -19,6 +19,7 @@ COMMANDS = {
     "predict": ("grepq_iqa.cli.predict:predict", "Predict MOS with intervals by a fitted model."),
     "select": ("grepq_iqa.cli.select:select", "Choose the images most worth labeling."),
     "weights": ("grepq_iqa.cli.weights:app", "List, download, verify and import models."),
+    "export": ("grepq_iqa.cli.export:export", "Write a model's encoders as ONNX, in float32 or int8."),
     "benchmark": ("grepq_iqa.cli.benchmark:app", "Measure on the field's public data sets."),
 }
 

@@ -12,7 +12,17 @@ from typer.core import TyperCommand
 
 from grepq_iqa.cli.caching import NoCache
 from grepq_iqa.cli.destinations import require_writable
-from grepq_iqa.cli.options import Device, Dtype, LowerIsBetter, MaxSide, ModelName, Overwrite, Threads, set_threads
+from grepq_iqa.cli.options import (
+    Device,
+    Dtype,
+    EngineName,
+    LowerIsBetter,
+    MaxSide,
+    ModelName,
+    Overwrite,
+    Threads,
+    set_threads,
+)
 from grepq_iqa.cli.output import Format
 from grepq_iqa.cli.progress import Bars
 from grepq_iqa.errors import UsageError
@@ -90,6 +100,7 @@ def benchmark(
         int | None, typer.Option(min=5, help="Only this many images, drawn at random: a quick try.")
     ] = None,
     max_side: MaxSide = None,
+    engine: EngineName = "auto",
     device: Device = "auto",
     dtype: Dtype = "auto",
     threads: Threads = 0,
@@ -166,7 +177,7 @@ def benchmark(
 
     from grepq_iqa import GRepQ
 
-    scorer = GRepQ.from_pretrained(model, device=device, dtype=dtype, max_side=max_side)
+    scorer = GRepQ.from_pretrained(model, engine=engine, device=device, dtype=dtype, max_side=max_side)
     with Bars() as bars:
         result = run(
             images,

@@ -16,12 +16,15 @@ from grepq_iqa.cli.options import (
     Device,
     Dtype,
     Encoding,
+    EngineName,
     LowerIsBetter,
     MaxSide,
     ModelName,
     Overwrite,
     Threads,
+    Verbose,
     set_threads,
+    set_verbose,
 )
 from grepq_iqa.cli.progress import track
 from grepq_iqa.errors import LabelsError
@@ -106,10 +109,12 @@ def fit(
     as_json: Annotated[bool, typer.Option("--json", help="Report as one JSON object.")] = False,
     seed: Annotated[int, typer.Option(min=0, help="Of the splits for cross-validation.")] = 0,
     overwrite: Overwrite = False,
+    engine: EngineName = "auto",
     device: Device = "auto",
     dtype: Dtype = "auto",
     max_side: MaxSide = None,
     threads: Threads = 0,
+    verbose: Verbose = False,
 ) -> None:
     """Learn your own scale from a table of labeled images; fifty are a good start.
 
@@ -137,6 +142,7 @@ def fit(
         require_plot(plot)
         require_writable(plot, overwrite=overwrite, inputs=[csv])
     set_threads(threads)
+    set_verbose(verbose)
     labels = read_labels(
         csv,
         image_column=image_column,
@@ -164,7 +170,7 @@ def fit(
 
     checked_mos(labels.mos, len(labels))  # before minutes of features
 
-    grepq = GRepQ.from_pretrained(model, device=device, dtype=dtype, max_side=max_side)
+    grepq = GRepQ.from_pretrained(model, engine=engine, device=device, dtype=dtype, max_side=max_side)
     resolved(prior.value, ratings=grepq.ratings is not None)  # likewise
     labels, features, scores = _features_of(grepq, labels, open_cache(grepq, cache, no_cache), csv, skip_bad_rows)
     groups = find_groups(

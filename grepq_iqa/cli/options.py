@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Annotated
 
@@ -37,8 +38,17 @@ Resume = Annotated[bool, typer.Option("--resume", help="Keep the rows in --outpu
 Overwrite = Annotated[
     bool, typer.Option("--overwrite", help="Replace files that exist, whoever wrote them; never inputs, never ratings.")
 ]
+EngineName = Annotated[
+    str,
+    typer.Option(
+        "--engine",
+        help="auto, torch or onnx (int8 on the CPU, without torch). auto is onnx where it is the faster; giving a "
+        "device or a dtype means torch.",
+    ),
+]
 Device = Annotated[str, typer.Option(help="auto, cpu, cuda or mps.")]
-Dtype = Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16.")]
+Dtype = Annotated[str, typer.Option(help="auto, float32, bfloat16 or float16; of onnx: int8 or float32.")]
+Verbose = Annotated[bool, typer.Option("--verbose", "-v", help="Say which engine computes, and why.")]
 MaxSide = Annotated[
     int | None,
     typer.Option(min=0, help="Shrink longer images to this many pixels; 0 never shrinks. [default: the model's own]"),
@@ -67,9 +77,17 @@ LowerIsBetter = Annotated[
 ]
 
 
-def set_threads(threads: int) -> None:
-    """Keep torch to so many threads; 0 leaves its own choice."""
-    if threads:
-        import torch
+def set_verbose(verbose: bool) -> None:
+    """What the library has to say goes to stderr in the program's words; ``verbose``: also what it chose, and why."""
+    logger = logging.getLogger("grepq_iqa")
+    logger.setLevel(logging.INFO if verbose else logging.WARNING)
+    logger.handlers[:] = [logging.StreamHandler()]
+    logger.handlers[0].setFormatter(logging.Formatter("grepq: %(message)s"))
+    logger.propagate = False
 
-        torch.set_num_threads(threads)
+
+def set_threads(threads: int) -> None:
+    """Keep the encoders to so many threads; 0 leaves their own choice. Imports nothing heavy."""
+    from grepq_iqa import devices
+
+    devices.set_threads(threads)

@@ -11,6 +11,7 @@ import typer
 from grepq_iqa.cli.options import (
     Device,
     Dtype,
+    EngineName,
     MaxPixels,
     MaxSide,
     Output,
@@ -19,7 +20,9 @@ from grepq_iqa.cli.options import (
     Paths,
     Resume,
     Threads,
+    Verbose,
     set_threads,
+    set_verbose,
 )
 from grepq_iqa.cli.streaming import require_output, run_settings, write_rows
 from grepq_iqa.errors import NotFittedError
@@ -45,11 +48,13 @@ def predict(
     output: Output = None,
     resume: Resume = False,
     overwrite: Overwrite = False,
+    engine: EngineName = "auto",
     device: Device = "auto",
     dtype: Dtype = "auto",
     max_side: MaxSide = None,
     max_pixels: MaxPixels = None,
     threads: Threads = 0,
+    verbose: Verbose = False,
 ) -> None:
     """Predict scores on your own scale, each with the interval that its true value lies in.
 
@@ -69,6 +74,7 @@ def predict(
     """
     chosen = require_output(paths, output, format, resume=resume, overwrite=overwrite)
     set_threads(threads)
+    set_verbose(verbose)
 
     import hashlib
 
@@ -76,7 +82,7 @@ def predict(
 
     from grepq_iqa.model import GRepQ
 
-    grepq = GRepQ.from_pretrained(model, device=device, dtype=dtype, max_side=max_side)
+    grepq = GRepQ.from_pretrained(model, engine=engine, device=device, dtype=dtype, max_side=max_side)
     grepq.max_pixels = max_pixels or grepq.max_pixels
     if hasattr(grepq, "regressor_"):
         fit = hashlib.sha256(grepq.regressor_.coef_.tobytes()).hexdigest()

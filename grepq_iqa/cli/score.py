@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from grepq_iqa.cli.options import (
     Device,
     Dtype,
+    EngineName,
     MaxPixels,
     MaxSide,
     ModelName,
@@ -17,7 +18,9 @@ from grepq_iqa.cli.options import (
     Paths,
     Resume,
     Threads,
+    Verbose,
     set_threads,
+    set_verbose,
 )
 from grepq_iqa.cli.streaming import require_output, run_settings, write_rows
 
@@ -32,11 +35,13 @@ def score(
     output: Output = None,
     resume: Resume = False,
     overwrite: Overwrite = False,
+    engine: EngineName = "auto",
     device: Device = "auto",
     dtype: Dtype = "auto",
     max_side: MaxSide = None,
     max_pixels: MaxPixels = None,
     threads: Threads = 0,
+    verbose: Verbose = False,
 ) -> None:
     """Score images; higher is better.
 
@@ -53,10 +58,11 @@ def score(
     """
     chosen = require_output(paths, output, format, resume=resume, overwrite=overwrite)
     set_threads(threads)
+    set_verbose(verbose)
 
     from grepq_iqa.model import GRepQ
 
-    grepq = GRepQ.from_pretrained(model, device=device, dtype=dtype, max_side=max_side)
+    grepq = GRepQ.from_pretrained(model, engine=engine, device=device, dtype=dtype, max_side=max_side)
     grepq.max_pixels = max_pixels or grepq.max_pixels
     write_rows(
         "score",

@@ -14,7 +14,18 @@ import typer
 
 from grepq_iqa.cli.caching import CacheFolder, NoCache, open_cache
 from grepq_iqa.cli.destinations import require_writable
-from grepq_iqa.cli.options import Device, Dtype, ModelName, Overwrite, Paths, Threads, set_threads
+from grepq_iqa.cli.options import (
+    Device,
+    Dtype,
+    EngineName,
+    ModelName,
+    Overwrite,
+    Paths,
+    Threads,
+    Verbose,
+    set_threads,
+    set_verbose,
+)
 from grepq_iqa.cli.output import stdout_for_names
 from grepq_iqa.cli.progress import track
 from grepq_iqa.cli.streaming import say_skipped
@@ -56,9 +67,11 @@ def select(
     no_cache: NoCache = False,
     overwrite: Overwrite = False,
     seed: Annotated[int, typer.Option(min=0, help="Of what is drawn at random.")] = 0,
+    engine: EngineName = "auto",
     device: Device = "auto",
     dtype: Dtype = "auto",
     threads: Threads = 0,
+    verbose: Verbose = False,
 ) -> None:
     """Choose the images most worth labeling, most useful first.
 
@@ -82,6 +95,7 @@ def select(
         if written is not None:
             require_writable(written, overwrite=overwrite, inputs=given)
     set_threads(threads)
+    set_verbose(verbose)
     known = _labeled(labeled)
 
     import numpy as np
@@ -91,7 +105,7 @@ def select(
     from grepq_iqa.labeling import selection
     from grepq_iqa.model import GRepQ
 
-    grepq = GRepQ.from_pretrained(model, device=device, dtype=dtype)
+    grepq = GRepQ.from_pretrained(model, engine=engine, device=device, dtype=dtype)
     # Labeled images come first, whether or not they are among the given ones.
     skipped: Counter[str] = Counter()
     already = {same_file_key(path): path for path in known}

@@ -98,7 +98,8 @@ def run_settings(model: GRepQ, **more: Any) -> dict[str, Any]:
         "encoder_hash": model.encoder_hash,
         "max_side": model.max_side,
         "dtype": str(model.dtype).removeprefix("torch."),
-        "engine": "torch",
+        "engine": model.engine.name,
+        **({} if model.engine.name == "torch" else {"features_hash": model.features_hash}),
         **more,
     }
 
