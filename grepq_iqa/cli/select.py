@@ -14,7 +14,17 @@ import typer
 
 from grepq_iqa.cli.caching import CacheFolder, NoCache, open_cache
 from grepq_iqa.cli.destinations import require_writable
-from grepq_iqa.cli.options import Device, Dtype, ModelName, Overwrite, Paths, Threads, set_threads
+from grepq_iqa.cli.options import (
+    Device,
+    Dtype,
+    MaxPixels,
+    MaxSide,
+    ModelName,
+    Overwrite,
+    Paths,
+    Threads,
+    set_threads,
+)
 from grepq_iqa.cli.output import stdout_for_names
 from grepq_iqa.cli.progress import track
 from grepq_iqa.cli.streaming import say_skipped
@@ -41,7 +51,10 @@ def select(
     page: Annotated[
         Path | None, typer.Option("--html", help="Also write a page with thumbnails and fields to rate them in.")
     ] = None,
-    scale: Annotated[tuple[float, float], typer.Option(help="Worst and best rating that the page takes.")] = (1, 5),
+    scale: Annotated[
+        tuple[float, float],
+        typer.Option(metavar="WORST,BEST", help="Ratings that the page takes. [default: 1,5]", show_default=False),
+    ] = (1, 5),
     labeled: Annotated[
         Path | None,
         typer.Option(
@@ -49,7 +62,7 @@ def select(
         ),
     ] = None,
     method: Annotated[
-        SelectionMethod, typer.Option(help="The default is the one that measures best; see docs of selection.")
+        SelectionMethod, typer.Option(help="How to choose; the default is the one that measures best.")
     ] = SelectionMethod.i_optimal,
     model: ModelName = None,
     cache: CacheFolder = None,
@@ -58,6 +71,8 @@ def select(
     seed: Annotated[int, typer.Option(min=0, help="Of what is drawn at random.")] = 0,
     device: Device = "auto",
     dtype: Dtype = "auto",
+    max_side: MaxSide = None,
+    max_pixels: MaxPixels = None,
     threads: Threads = 0,
 ) -> None:
     """Choose the images most worth labeling, most useful first.
@@ -69,7 +84,7 @@ def select(
 
       grepq select photos/ -n 50 -o to-label.csv
 
-      grepq select photos/ -n 50 -o to-label.csv --html to-label.html
+      grepq select photos/ -n 50 -o to-label.csv --html to-label.html --scale 1,5
 
       grepq select photos/ -n 20 -o next.csv --labeled labels.csv
     """
@@ -91,7 +106,8 @@ def select(
     from grepq_iqa.labeling import selection
     from grepq_iqa.model import GRepQ
 
-    grepq = GRepQ.from_pretrained(model, device=device, dtype=dtype)
+    grepq = GRepQ.from_pretrained(model, device=device, dtype=dtype, max_side=max_side)
+    grepq.max_pixels = max_pixels or grepq.max_pixels
     # Labeled images come first, whether or not they are among the given ones.
     skipped: Counter[str] = Counter()
     already = {same_file_key(path): path for path in known}

@@ -11,7 +11,7 @@ import io
 import os
 import threading
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,7 +27,7 @@ from torch.nn import functional as F
 from grepq_iqa.data import containers, formats, psd, tiff
 from grepq_iqa.data.formats import EXTENSIONS as EXTENSIONS
 from grepq_iqa.data.orientation import orientation_of, turned
-from grepq_iqa.errors import ImageError
+from grepq_iqa.errors import ImageError, UsageError
 
 ImageSource: TypeAlias = "str | os.PathLike[str] | bytes | IO[bytes] | Image.Image | np.ndarray | Tensor"
 Pixels: TypeAlias = "NDArray[np.float32]"
@@ -154,20 +154,39 @@ def describe_source(source: object) -> str:
 
 
 def split_batch(images: Any) -> tuple[list[Any], bool]:
-    """``(sources, is_single)``: one image or a sequence or ``(B, C, H, W)`` tensor of them, as a list.
+    """``(sources, is_single)``: one image, or several as a list.
+
+    Several are whatever can be gone through: a list, a tuple, a column of a table, an array of names, the values of a
+    dictionary, a generator, or a ``(B, C, H, W)`` tensor.
 
     Raises:
         ImageError: an array with a leading batch axis, whose meaning would be a guess.
+        UsageError: a whole table or a dictionary, of which only a part can be images.
     """
-    if isinstance(images, Tensor) and images.ndim == 4:
-        return list(images), False
-    if isinstance(images, np.ndarray) and images.ndim == 4:
-        raise ImageError("<ndarray>", "has four axes", "pass list(array) of (H, W, C) images")
-    if isinstance(images, Sequence) and not isinstance(images, (str, bytes, bytearray, memoryview)):
-        return list(images), False
-    if isinstance(images, Iterator) and not hasattr(images, "read"):
+    if isinstance(images, Tensor):
+        return (list(images), False) if images.ndim == 4 else ([images], True)
+    if isinstance(images, np.ndarray):
+        if images.ndim == 4:
+            raise ImageError("<ndarray>", "has four axes", "pass list(array) of (H, W, C) images")
+        if images.ndim == 1 and images.dtype.kind in "OUST":  # names, or pictures in a column
+            return [os.fsdecode(one) if images.dtype.kind == "S" else one for one in images], False
+        return [images], True
+    if isinstance(images, (str, bytes, bytearray, memoryview, os.PathLike)) or hasattr(images, "read"):
+        return [images], True
+    if isinstance(images, Mapping):
+        raise UsageError("a dictionary could mean its keys or its values: pass list(images) or images.values()")
+    if hasattr(images, "columns") and not isinstance(images, Image.Image):
+        raise UsageError('a table holds more than images: pass its column of paths, such as table["path"]')
+    if isinstance(images, Iterable):
         return list(images), False
     return [images], True
+
+
+def as_listed(values: Any) -> Any:
+    """``values`` for NumPy: a generator or the values of a dictionary as a list, all else as it is."""
+    if hasattr(values, "__array__") or hasattr(values, "__getitem__") or not isinstance(values, Iterable):
+        return values
+    return list(values)
 
 
 # --- files ----------------------------------------------------------------------------------------------------------
