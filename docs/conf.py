@@ -65,6 +65,27 @@ def _list_pages(app, docname: str, content: list[str]) -> None:
     content[0] = re.sub(r"^\*$", "\n".join(others), text, flags=re.MULTILINE)
 
 
+PAGE_OF = {
+    "../CHANGELOG.md": "changelog.md",
+    "../README.md": "index.md",
+    "../grepq_iqa/training/EXPERIMENTS.md": "experiments.md",
+}
+"""Files of the repository that are pages of the site; links to others are downloads."""
+
+
+def _keep_links(app, docname: str, content: list[str]) -> None:
+    """Links that work in the repository work on the site."""
+    link = re.compile(r"\]\((\.\./[^)#\s]+\.md)")
+    content[0] = link.sub(lambda found: f"]({PAGE_OF.get(found[1], 'path:' + found[1])}", content[0])
+
+
+def _reread_the_lists(app, env, added: set[str], changed: set[str], removed: set[str]) -> list[str]:
+    """The index, when there are other pages than at the last build."""
+    return [app.config.root_doc] if added or removed else []
+
+
 def setup(app) -> None:
     """Called by Sphinx."""
     app.connect("source-read", _list_pages)
+    app.connect("source-read", _keep_links)
+    app.connect("env-get-outdated", _reread_the_lists)
