@@ -14,7 +14,6 @@ from unittest import mock
 
 import typer
 from docutils import nodes
-from myst_parser.mocking import MockState
 from sphinx.util.docutils import SphinxDirective
 
 
@@ -29,7 +28,6 @@ class Commands(SphinxDirective):
         program = self.arguments[1]
         command = typer.main.get_command(getattr(importlib.import_module(module), attribute))
         lines = list(_pages(command, program.replace("_-m_", " -m "), None))
-        assert isinstance(self.state, MockState)
         return self.parse_text_to_nodes("\n".join(lines), allow_section_headings=True)
 
 
