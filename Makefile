@@ -1,6 +1,6 @@
 PYTHON ?= python
 
-.PHONY: check lint types test demo format
+.PHONY: check lint types test demo format docs
 
 check: lint types test
 
@@ -21,3 +21,7 @@ format:
 # Offline, with the bundled model: the example photographs, best first.
 demo:
 	HF_HUB_OFFLINE=1 $(PYTHON) examples/score_photos.py
+
+# The documentation site, offline, warnings as errors: docs/_build/html/index.html (pip install -e ".[docs]" first).
+docs:
+	$(PYTHON) -m sphinx -b html -W --keep-going -q docs docs/_build/html

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
 
@@ -13,11 +13,11 @@ from numpy.typing import ArrayLike, NDArray
 from grepq_iqa import zero_shot
 from grepq_iqa.calibration.ratings import HIGHEST, LOWEST
 from grepq_iqa.data.checks import image_warnings
-from grepq_iqa.data.images import MAX_PIXELS, DecodedImage, ImageSource, decode_image, split_batch
+from grepq_iqa.data.images import MAX_PIXELS, DecodedImage, ImageSource, as_listed, decode_image, split_batch
 from grepq_iqa.data.patches import reflect_up_to
 from grepq_iqa.devices import one_blas_thread
 from grepq_iqa.encoders.engine import Engine, describe
-from grepq_iqa.errors import LabelsError, NotFittedError, UsageError
+from grepq_iqa.errors import ImageError, LabelsError, NotFittedError, UsageError
 from grepq_iqa.results import Prediction, Score
 from grepq_iqa.weights.engines import PATCH, check_fitted, make_engine, torch_engine
 from grepq_iqa.weights.loading import ModelComponents, load_components
@@ -160,25 +160,37 @@ class GRepQ:
         return model
 
     @overload
-    def score(self, images: ImageSource) -> Score: ...  # type: ignore[overload-overlap]  # a str is a sequence, too
+    def score(self, images: ImageSource, *, errors: Literal["raise"] = "raise") -> Score: ...  # type: ignore[overload-overlap]  # a str is a sequence, too
     @overload
-    def score(self, images: Sequence[ImageSource]) -> list[Score]: ...
+    def score(self, images: Iterable[ImageSource], *, errors: Literal["raise"] = "raise") -> list[Score]: ...
+    @overload
+    def score(self, images: ImageSource, *, errors: Literal["keep"]) -> Score | ImageError: ...  # type: ignore[overload-overlap]
+    @overload
+    def score(self, images: Iterable[ImageSource], *, errors: Literal["keep"]) -> list[Score | ImageError]: ...
 
-    def score(self, images: ImageSource | Sequence[ImageSource]) -> Score | list[Score]:
+    def score(
+        self, images: ImageSource | Iterable[ImageSource], *, errors: Literal["raise", "keep"] = "raise"
+    ) -> Score | ImageError | list[Score] | list[Score | ImageError]:
         """Zero-shot quality: a :class:`Score` for one image, a list of them for several.
 
         Args:
-            images: one source that :func:`~grepq_iqa.load_image` takes, or a list of them of any sizes, or a
-                ``(B, C, H, W)`` tensor.
+            images: one source that :func:`~grepq_iqa.load_image` takes, or several of any sizes: a list, a column of a
+                table, an array of paths, the values of a dictionary, a generator, or a ``(B, C, H, W)`` tensor.
+            errors: "raise" stops at the first image that cannot be used. "keep" goes on and returns the
+                :class:`~grepq_iqa.ImageError` itself in that image's place, so that results stay in step with images:
+                ``[s for s in results if isinstance(s, Score)]`` are the usable ones.
 
         Raises:
-            ImageError: an image cannot be used.
+            ImageError: an image cannot be used, and ``errors`` is "raise".
+            UsageError: another value of ``errors``, or a table or a dictionary in place of images.
         """
+        if errors not in ("raise", "keep"):
+            raise UsageError(f'errors is "raise" or "keep", got {errors!r}')
         sources, single = split_batch(images)
-        scores, _ = self._score_sources(sources)
+        scores = self._score_sources(sources, keep_errors=errors == "keep")[0]
         return scores[0] if single else scores
 
-    def features(self, images: ImageSource | Sequence[ImageSource]) -> NDArray[np.float32]:
+    def features(self, images: ImageSource | Iterable[ImageSource]) -> NDArray[np.float32]:
         """Features for regression, ``(n, d)``: high level, then low level (docs/method.md, section 3).
 
         Raises:
@@ -187,7 +199,7 @@ class GRepQ:
         return self._score_sources(split_batch(images)[0])[1]
 
     def score_and_features(
-        self, images: ImageSource | Sequence[ImageSource]
+        self, images: ImageSource | Iterable[ImageSource]
     ) -> tuple[list[Score], NDArray[np.float32]]:
         """Scores and features ``(n, d)`` of a list of images in one pass.
 
@@ -198,8 +210,8 @@ class GRepQ:
 
     def fit(
         self,
-        images: ImageSource | Sequence[ImageSource] | None = None,
-        mos: ArrayLike = (),
+        images: ImageSource | Iterable[ImageSource] | None = None,
+        mos: ArrayLike | Iterable[float] = (),
         *,
         features: ArrayLike | None = None,
         prior: Prior = "auto",
@@ -215,7 +227,8 @@ class GRepQ:
 
         Args:
             images: as for :meth:`score`; None where ``features`` are given.
-            mos: n mean opinion scores on any scale; predictions keep their direction.
+            mos: n mean opinion scores on any scale, in the order of the images (an index of a table's column is not
+                looked at); predictions keep their direction.
             features: ``(n, d)`` from :meth:`features`, in place of the images.
             prior: head start (docs/method.md, section 3): "zero-shot" adds Q_H to the features, "ratings" what people
                 said of other photographs, "both" the two, "none" nothing, which is the paper's protocol. "auto" is
@@ -243,7 +256,7 @@ class GRepQ:
         prior_ = resolved(prior, ratings=self.ratings is not None)
         sources = [] if images is None else split_batch(images)[0]
         count = len(np.asarray(features)) if features is not None else len(sources)
-        labels = np.asarray(mos)
+        labels = np.asarray(as_listed(mos))
         if count != len(labels):
             hint = "; pass features= for an array of them" if isinstance(images, np.ndarray) else ""
             raise LabelsError(f"{count} images but {len(labels)} labels{hint}")
@@ -252,14 +265,14 @@ class GRepQ:
         try:
             found = find_groups(
                 rows,
-                names=groups,
+                names=as_listed(groups),
                 # A stream has been read by now.
                 thumbnails=[None if hasattr(one, "read") else gray_thumbnail(one) for one in sources] or None,
                 feature_mean=options.get("feature_mean", self.feature_mean),
                 feature_scale=options.get("feature_scale", self.feature_scale),
             )
             rows, regressor = self.regression(rows, prior_, **options)
-            self.regressor_, self.prior_ = regressor.fit(rows, labels, found.units, weights), prior_
+            self.regressor_, self.prior_ = regressor.fit(rows, labels, found.units, as_listed(weights)), prior_
         except LabelsError:
             raise
         except ValueError as error:
@@ -268,7 +281,7 @@ class GRepQ:
 
     def predict(
         self,
-        images: ImageSource | Sequence[ImageSource] | None = None,
+        images: ImageSource | Iterable[ImageSource] | None = None,
         confidence: float = 0.9,
         *,
         features: ArrayLike | None = None,
@@ -415,8 +428,11 @@ class GRepQ:
             return None
         return float(np.interp(score, self._quantiles, np.linspace(0, 100, len(self._quantiles))))
 
-    def _score_sources(self, sources: Sequence[Any]) -> tuple[list[Score], NDArray[np.float32]]:
-        scores: list[Score] = []
+    def _score_sources(
+        self, sources: Sequence[Any], *, keep_errors: bool = False
+    ) -> tuple[list[Any], NDArray[np.float32]]:
+        """Scores and features ``(n, d)``; a kept error stands for its score, with a row of NaN."""
+        scores: list[Score | ImageError] = []
         features = np.empty((len(sources), self.feature_dim), dtype=np.float32)
         pending: list[DecodedImage] = []
 
@@ -428,7 +444,16 @@ class GRepQ:
             pending.clear()
 
         for source in sources:
-            image = decode_image(source, max_side=self.max_side, max_pixels=self.max_pixels)
+            try:
+                image = decode_image(source, max_side=self.max_side, max_pixels=self.max_pixels)
+            except ImageError as error:
+                if not keep_errors:
+                    raise
+                if pending:
+                    flush()
+                features[len(scores)] = np.nan
+                scores.append(ImageError(error.source, error.reason, error.hint))  # without the frames of its traceback
+                continue
             full = (len(pending) + 1) * image.values[0].size > self.batch_pixels
             if pending and (full or pending[0].values.shape != image.values.shape):
                 flush()

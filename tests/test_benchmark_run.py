@@ -433,7 +433,7 @@ class TestCommand:
         ("arguments", "message"),
         [
             (["csv"], "--root is missing"),
-            (["ava", "--root", "."], "unknown data set"),
+            (["ava", "--root", "."], "there is no data set"),
             (["live", "--root", ".", "--csv", "a.csv"], "belong to NAME csv"),
             (["csv", "--root", ".", "--labels", "many"], "whole numbers"),
             (["csv", "--root", ".", "--labels", "2"], "3 and more"),

@@ -11,7 +11,9 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from grepq_iqa._version import __version__
-from grepq_iqa.errors import GrepqError
+from grepq_iqa.cli.options import Command
+from grepq_iqa.errors import GrepqError, UsageError
+from grepq_iqa.text import unknown_name
 
 COMMANDS = {
     "score": ("grepq_iqa.cli.score:score", "Score images; higher is better."),
@@ -31,6 +33,13 @@ class LazyGroup(TyperGroup):
         """Names, in the order of the table."""
         return list(COMMANDS)
 
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """The command that ``args`` begin with; a name that is none gets those that are, the nearest first."""
+        name = args[0]
+        if name not in COMMANDS and not name.startswith("-") and not ctx.resilient_parsing:
+            raise UsageError(unknown_name("command", name, COMMANDS))
+        return super().resolve_command(ctx, args)
+
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         """The command of a name, None where there is none."""
         if cmd_name not in COMMANDS:
@@ -43,7 +52,7 @@ class LazyGroup(TyperGroup):
         if isinstance(command, typer.Typer):
             return typer.main.get_command(command)
         single = typer.Typer(add_completion=False, rich_markup_mode=None)
-        single.command(cmd_name)(command)
+        single.command(cmd_name, cls=Command)(command)
         return typer.main.get_command(single)
 
 

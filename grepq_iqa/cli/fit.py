@@ -18,9 +18,12 @@ from grepq_iqa.cli.options import (
     Encoding,
     EngineName,
     LowerIsBetter,
+    MaxPixels,
     MaxSide,
     ModelName,
     Overwrite,
+    Report,
+    ReportFormat,
     Threads,
     Verbose,
     set_threads,
@@ -106,13 +109,15 @@ def fit(
         ),
     ] = PriorChoice.auto,
     confidence: Annotated[float, typer.Option(min=0.5, max=0.999, help="Of the intervals in the report.")] = 0.9,
-    as_json: Annotated[bool, typer.Option("--json", help="Report as one JSON object.")] = False,
+    format: Report = ReportFormat.table,
+    as_json: Annotated[bool, typer.Option("--json", hidden=True, help="As --format json.")] = False,
     seed: Annotated[int, typer.Option(min=0, help="Of the splits for cross-validation.")] = 0,
     overwrite: Overwrite = False,
     engine: EngineName = "auto",
     device: Device = "auto",
     dtype: Dtype = "auto",
     max_side: MaxSide = None,
+    max_pixels: MaxPixels = None,
     threads: Threads = 0,
     verbose: Verbose = False,
 ) -> None:
@@ -171,6 +176,7 @@ def fit(
     checked_mos(labels.mos, len(labels))  # before minutes of features
 
     grepq = GRepQ.from_pretrained(model, engine=engine, device=device, dtype=dtype, max_side=max_side)
+    grepq.max_pixels = max_pixels or grepq.max_pixels
     resolved(prior.value, ratings=grepq.ratings is not None)  # likewise
     labels, features, scores = _features_of(grepq, labels, open_cache(grepq, cache, no_cache), csv, skip_bad_rows)
     groups = find_groups(
@@ -196,6 +202,7 @@ def fit(
         confidence=confidence,
         seed=seed,
     )
+    as_json = as_json or format is ReportFormat.json
     typer.echo(json.dumps(report.as_dict(), indent=2) if as_json else report.as_text(), nl=as_json)
     for warning in report.warnings:
         typer.echo(f"grepq: warning: {warning}", err=True)

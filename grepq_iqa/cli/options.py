@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
+from enum import Enum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
 from grepq_iqa.cli.output import Format
 
@@ -28,6 +30,16 @@ OutputFormat = Annotated[
     Format | None,
     typer.Option("--format", "-f", help="How to write rows. [default: table on a terminal, csv in a pipe]"),
 ]
+
+
+class ReportFormat(str, Enum):
+    """How a report is printed: for a person, or for a program."""
+
+    table = "table"
+    json = "json"
+
+
+Report = Annotated[ReportFormat, typer.Option("--format", "-f", help="What goes to stdout.")]
 Output = Annotated[
     Path | None,
     typer.Option(
@@ -62,7 +74,11 @@ MaxPixels = Annotated[
 ]
 Threads = Annotated[
     int,
-    typer.Option(min=0, help="Processor threads; 1 where several such programs run at once. [default: all cores]"),
+    typer.Option(
+        min=0,
+        help="Processor threads; 1 where several such programs run at once. [default: all cores]",
+        show_default=False,
+    ),
 ]
 Encoding = Annotated[
     str | None, typer.Option(help="Of the table, such as gbk or shift_jis. [default: found out]", show_default=False)
@@ -84,6 +100,23 @@ def set_verbose(verbose: bool) -> None:
     logger.handlers[:] = [logging.StreamHandler()]
     logger.handlers[0].setFormatter(logging.Formatter("grepq: %(message)s"))
     logger.propagate = False
+
+
+class Command(TyperCommand):
+    """A command whose options of two values take them with a comma, too: ``--scale 1,5`` is ``--scale 1 5``."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Arguments, once such values are taken apart."""
+        pairs = {name for param in self.params if param.nargs == 2 for name in param.opts}
+        apart: list[str] = []
+        for argument in args:
+            name, equals, value = argument.partition("=")
+            if equals and name in pairs:
+                apart.append(name)
+                argument = value
+            values = [part for part in argument.split(",") if part]
+            apart += values if apart and apart[-1] in pairs and len(values) in (1, 2) else [argument]
+        return super().parse_args(ctx, apart)
 
 
 def set_threads(threads: int) -> None:

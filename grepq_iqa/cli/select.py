@@ -18,6 +18,8 @@ from grepq_iqa.cli.options import (
     Device,
     Dtype,
     EngineName,
+    MaxPixels,
+    MaxSide,
     ModelName,
     Overwrite,
     Paths,
@@ -52,7 +54,10 @@ def select(
     page: Annotated[
         Path | None, typer.Option("--html", help="Also write a page with thumbnails and fields to rate them in.")
     ] = None,
-    scale: Annotated[tuple[float, float], typer.Option(help="Worst and best rating that the page takes.")] = (1, 5),
+    scale: Annotated[
+        tuple[float, float],
+        typer.Option(metavar="WORST,BEST", help="Ratings that the page takes. [default: 1,5]", show_default=False),
+    ] = (1, 5),
     labeled: Annotated[
         Path | None,
         typer.Option(
@@ -60,7 +65,7 @@ def select(
         ),
     ] = None,
     method: Annotated[
-        SelectionMethod, typer.Option(help="The default is the one that measures best; see docs of selection.")
+        SelectionMethod, typer.Option(help="How to choose; the default is the one that measures best.")
     ] = SelectionMethod.i_optimal,
     model: ModelName = None,
     cache: CacheFolder = None,
@@ -70,6 +75,8 @@ def select(
     engine: EngineName = "auto",
     device: Device = "auto",
     dtype: Dtype = "auto",
+    max_side: MaxSide = None,
+    max_pixels: MaxPixels = None,
     threads: Threads = 0,
     verbose: Verbose = False,
 ) -> None:
@@ -82,7 +89,7 @@ def select(
 
       grepq select photos/ -n 50 -o to-label.csv
 
-      grepq select photos/ -n 50 -o to-label.csv --html to-label.html
+      grepq select photos/ -n 50 -o to-label.csv --html to-label.html --scale 1,5
 
       grepq select photos/ -n 20 -o next.csv --labeled labels.csv
     """
@@ -105,7 +112,8 @@ def select(
     from grepq_iqa.labeling import selection
     from grepq_iqa.model import GRepQ
 
-    grepq = GRepQ.from_pretrained(model, engine=engine, device=device, dtype=dtype)
+    grepq = GRepQ.from_pretrained(model, engine=engine, device=device, dtype=dtype, max_side=max_side)
+    grepq.max_pixels = max_pixels or grepq.max_pixels
     # Labeled images come first, whether or not they are among the given ones.
     skipped: Counter[str] = Counter()
     already = {same_file_key(path): path for path in known}

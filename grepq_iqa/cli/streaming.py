@@ -74,7 +74,8 @@ def write_rows(
             if (key := same_file_key(path)) not in rows.done and key != output_key
         )
         total = None
-        if output is not None and sys.stderr.isatty() and "-" not in paths:
+        to_file = output is not None or not sys.stdout.isatty()
+        if to_file and sys.stderr.isatty() and "-" not in paths:
             files = list(files)  # a person is watching, and wants to know how many there are
             total = len(files)
         results: Iterator[Result] = score_paths(model, files, features=features)

@@ -11,7 +11,7 @@ from __future__ import annotations
 import io
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Any, TypeAlias
 
@@ -23,7 +23,7 @@ from grepq_iqa.data.decoding.files import read_file, read_path
 from grepq_iqa.data.decoding.job import Job, Pixels, guarded
 from grepq_iqa.data.decoding.pillow_images import decode_opened
 from grepq_iqa.data.formats import EXTENSIONS as EXTENSIONS
-from grepq_iqa.errors import ImageError
+from grepq_iqa.errors import ImageError, UsageError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -115,17 +115,36 @@ def is_tensor(source: object) -> bool:
 
 
 def split_batch(images: Any) -> tuple[list[Any], bool]:
-    """``(sources, is_single)``: one image or a sequence or ``(B, C, H, W)`` tensor of them, as a list.
+    """``(sources, is_single)``: one image, or several as a list.
+
+    Several are whatever can be gone through: a list, a tuple, a column of a table, an array of names, the values of a
+    dictionary, a generator, or a ``(B, C, H, W)`` tensor.
 
     Raises:
         ImageError: an array with a leading batch axis, whose meaning would be a guess.
+        UsageError: a whole table or a dictionary, of which only a part can be images.
     """
-    if is_tensor(images) and images.ndim == 4:
-        return list(images), False
-    if isinstance(images, np.ndarray) and images.ndim == 4:
-        raise ImageError("<ndarray>", "has four axes", "pass list(array) of (H, W, C) images")
-    if isinstance(images, Sequence) and not isinstance(images, (str, bytes, bytearray, memoryview)):
-        return list(images), False
-    if isinstance(images, Iterator) and not hasattr(images, "read"):
+    if is_tensor(images):
+        return (list(images), False) if images.ndim == 4 else ([images], True)
+    if isinstance(images, np.ndarray):
+        if images.ndim == 4:
+            raise ImageError("<ndarray>", "has four axes", "pass list(array) of (H, W, C) images")
+        if images.ndim == 1 and images.dtype.kind in "OUST":  # names, or pictures in a column
+            return [os.fsdecode(one) if images.dtype.kind == "S" else one for one in images], False
+        return [images], True
+    if isinstance(images, (str, bytes, bytearray, memoryview, os.PathLike)) or hasattr(images, "read"):
+        return [images], True
+    if isinstance(images, Mapping):
+        raise UsageError("a dictionary could mean its keys or its values: pass list(images) or images.values()")
+    if hasattr(images, "columns") and not isinstance(images, Image.Image):
+        raise UsageError('a table holds more than images: pass its column of paths, such as table["path"]')
+    if isinstance(images, Iterable):
         return list(images), False
     return [images], True
+
+
+def as_listed(values: Any) -> Any:
+    """``values`` for NumPy: a generator or the values of a dictionary as a list, all else as it is."""
+    if hasattr(values, "__array__") or hasattr(values, "__getitem__") or not isinstance(values, Iterable):
+        return values
+    return list(values)
