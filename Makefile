@@ -47,7 +47,7 @@ format: $(dev_ready)
 
 # The picture of the README, by the README's own command.
 pictures: $(dev_ready)
-	$(PYTHON) -m grepq_iqa fit --csv examples/photos/labels.csv -o $(VENV)/my-model --plot docs/fit.png --overwrite
+	$(PYTHON) -m grepq_iqa fit --csv examples/photos/labels.csv -o "$$(mktemp -d)/my-model" --plot docs/fit.png --overwrite
 
 # Wheel and sdist are built, checked, installed into fresh environments, the lowest versions included, and score.
 release-check: $(dev_ready)
