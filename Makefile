@@ -14,10 +14,12 @@ VENV ?= .venv
 BASE_PYTHON ?= python3
 
 ifdef PYTHON
+GREPQ := $(PYTHON) -m grepq_iqa
 demo_ready :=
 dev_ready :=
 else
 PYTHON := $(VENV)/bin/python
+GREPQ := $(VENV)/bin/grepq
 demo_ready := $(VENV)/.demo-ready
 dev_ready := $(VENV)/.dev-ready
 endif
@@ -27,7 +29,7 @@ endif
 # Offline, with the bundled model: the example photographs, best first.
 demo: $(demo_ready)
 	@HF_HUB_OFFLINE=1 $(PYTHON) examples/score_photos.py
-	@echo; echo "Next, your own:  $(PYTHON) -m grepq_iqa score $(or $(wildcard $(HOME)/Pictures),PHOTO_OR_FOLDER)"
+	@echo; echo "Next, your own:  $(GREPQ) score $(or $(wildcard $(HOME)/Pictures),PHOTO_OR_FOLDER)"
 
 test: $(dev_ready)
 	$(PYTHON) -m pytest

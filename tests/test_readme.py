@@ -37,7 +37,7 @@ def shown_after(kind: str, first_word: str) -> str:
 
 def shape(line: str) -> str:
     """A line with every number, file and folder of an example made alike, and blanks not counted."""
-    line = re.sub(r"\S*python", "python", line)
+    line = re.sub(r"\S*bin/grepq|\S*python\S* -m grepq_iqa", "grepq", line)
     line = re.sub(r"\S*Pictures\b|PHOTO_OR_FOLDER", "PLACE", line)
     line = re.sub(r"\b\w+\.jpg", "JPG", line)
     return " ".join(re.sub(r"[-+]?\d+(\.\d+)?", "#", line).split())
