@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from conftest import needs
 from scipy.io import savemat
 
 from grepq_iqa.benchmark.datasets.labeled_images import LabeledImages
@@ -15,7 +16,7 @@ from grepq_iqa.benchmark.datasets.registry import REGISTRY, find_dataset, read
 from grepq_iqa.data.labels import read_labels
 from grepq_iqa.errors import LabelsError, UsageError
 
-openpyxl = pytest.importorskip("openpyxl")
+openpyxl = needs("openpyxl")
 
 
 def touch(root: Path, *names: str) -> None:

@@ -14,6 +14,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from conftest import needs
 from PIL import Image, ImageFilter
 from sklearn.linear_model import Ridge
 from typer.testing import CliRunner
@@ -378,7 +379,7 @@ class TestReport:
         assert f"{result.zero_shot['Q'].srcc:.3f}" in text and f"{result.few_labels[1].median_srcc:.3f}" in text
 
     def test_pictures(self, result, tmp_path: Path):
-        pytest.importorskip("matplotlib")
+        needs("matplotlib")
         report.write_scatter(result, tmp_path / "scatter.png")
         report.write_contact_sheet(result, tmp_path / "sheet.png", k=3)
         for name in ("scatter.png", "sheet.png"):

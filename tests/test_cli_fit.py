@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import needs
 from PIL import Image
 
 from grepq_iqa.batch import score_paths
@@ -98,7 +99,7 @@ def test_predict_needs_a_fitted_model(grepq, model, photos):
 
 
 def test_json_report_and_plot(grepq, model, photos, tmp_path):
-    pytest.importorskip("matplotlib")
+    needs("matplotlib")
     labels = table(tmp_path / "labels.csv", photos)
     plot = tmp_path / "plots" / "fit.png"
     status, out, err = grepq("fit", "--csv", labels, "-o", tmp_path / "m", "-m", model, "--json", "--plot", plot)

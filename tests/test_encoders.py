@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from conftest import needs
 
 from grepq_iqa.encoders.clip_resnet import MeanTokenAttentionPool
 from grepq_iqa.encoders.efficientnet_lite import build_lite0
@@ -50,7 +51,7 @@ def test_attention_memory_grows_linearly_with_pixels():
 
 
 def test_low_level_encoder_equals_torchvision():
-    torchvision = pytest.importorskip("torchvision")
+    torchvision = needs("torchvision")
     torch.manual_seed(0)
     ours = LowLevelEncoder().eval()
     theirs = torchvision.models.resnet18()
@@ -143,7 +144,7 @@ def test_distortions_are_told_from_copied_stages(start, layers, head):
 
 @pytest.mark.parametrize("size", [(96, 96), (97, 131), (224, 150)])
 def test_lite0_equals_timm(size):
-    timm = pytest.importorskip("timm")
+    timm = needs("timm")
     torch.manual_seed(0)
     theirs = timm.create_model("tf_efficientnet_lite0", pretrained=False, num_classes=0).eval()
     stem, stages, head = build_lite0()

@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import pytest
+from conftest import needs
 
 
 def download(**settings: str) -> subprocess.CompletedProcess:
@@ -34,7 +35,7 @@ def test_the_setting_at_fault_is_named(settings, words, tmp_path):
 
 def test_a_server_that_nobody_vouches_for(tmp_path):
     """A real TLS server on loopback with a certificate of its own making."""
-    trustme = pytest.importorskip("trustme")
+    trustme = needs("trustme")
     import ssl
     import threading
     from http.server import BaseHTTPRequestHandler, HTTPServer

@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from conftest import needs
 from PIL import Image
 
 from grepq_iqa.data import formats, tiff
@@ -218,7 +219,7 @@ def test_a_wrong_checksum_of_a_text_costs_nothing(rgb):
 
 
 def tiff_of(array: np.ndarray, **options) -> bytes:
-    tifffile = pytest.importorskip("tifffile")
+    tifffile = needs("tifffile")
     buffer = io.BytesIO()
     tifffile.imwrite(buffer, array, **options)
     return buffer.getvalue()
@@ -326,7 +327,7 @@ def test_gray_with_alpha(gray, depth, kind):
 
 
 def pages(*arrays_and_options) -> bytes:
-    tifffile = pytest.importorskip("tifffile")
+    tifffile = needs("tifffile")
     buffer = io.BytesIO()
     with tifffile.TiffWriter(buffer) as writer:
         for array, options in arrays_and_options:
@@ -395,7 +396,7 @@ def test_a_saved_selection_in_a_photoshop_file_is_no_transparency(rgb):
     close(photoshop(four, 8, 3, merged), rgb / 255 * opacity + 1 - opacity, within=1e-3)
 
 
-@pytest.mark.skipif(not formats.has_heif(), reason="needs pillow-heif 1.7 or newer")
+@pytest.mark.needs("pillow_heif>=1.7")
 def test_heic(rgb):
     assert ".heic" in formats.EXTENSIONS and "HEIF" in formats.pillow_formats()
     smooth = Image.fromarray(rgb)
@@ -403,7 +404,7 @@ def test_heic(rgb):
     assert (loaded.permute(1, 2, 0).numpy() - rgb / 255).__abs__().mean() < 0.03
 
 
-@pytest.mark.skipif(not formats.has_heif(), reason="needs pillow-heif 1.7 or newer")
+@pytest.mark.needs("pillow_heif>=1.7")
 def test_heic_is_turned_once(rgb):
     import pillow_heif
 
@@ -419,7 +420,7 @@ def test_heic_is_turned_once(rgb):
     assert (decoded.pixels.permute(1, 2, 0).numpy() - rgb / 255).__abs__().mean() < 0.03
 
 
-@pytest.mark.skipif(not formats.has_heif(), reason="needs pillow-heif 1.7 or newer")
+@pytest.mark.needs("pillow_heif>=1.7")
 @pytest.mark.parametrize("main", [0, 1])
 def test_heic_shows_its_main_picture_wherever_it_lies(main):
     import pillow_heif
@@ -434,7 +435,7 @@ def test_heic_shows_its_main_picture_wherever_it_lies(main):
     assert (loaded * 255 - torch.tensor(colors[main]).view(3, 1, 1)).abs().mean() < 8
 
 
-@pytest.mark.skipif(not formats.has_codecs(), reason="needs imagecodecs to write it")
+@pytest.mark.needs("imagecodecs")
 def test_colors_of_display_p3_by_the_container_of_avif():
     import imagecodecs
 
@@ -447,11 +448,8 @@ def test_colors_of_display_p3_by_the_container_of_avif():
         load_image(imagecodecs.avif_encode(flat, level=95, primaries=9, transfer=16))
 
 
+@pytest.mark.needs("PIL._avif")
 def test_avif_is_turned_once(rgb):
-    from PIL import features
-
-    if not features.check("avif"):
-        pytest.skip("this Pillow reads no AVIF")
     exif = Image.Exif()
     exif[0x0112] = 6
     sideways = Image.fromarray(np.ascontiguousarray(np.rot90(rgb)))
@@ -460,7 +458,7 @@ def test_avif_is_turned_once(rgb):
     assert (loaded.permute(1, 2, 0).numpy() - rgb / 255).__abs__().mean() < 0.03
 
 
-@pytest.mark.skipif(not formats.has_codecs(), reason="needs imagecodecs")
+@pytest.mark.needs("imagecodecs")
 def test_jpeg_xl(rgb, gray):
     import imagecodecs
 
@@ -491,7 +489,7 @@ def test_a_missing_decoder_is_named(head, name, kind, decoder, tmp_path, monkeyp
         load_image(tmp_path / name)
 
 
-@pytest.mark.skipif(not formats.has_raw(), reason="needs rawpy")
+@pytest.mark.needs("rawpy")
 def test_raw_files_by_their_preview(rgb, tmp_path, monkeypatch):
     import rawpy
 
@@ -515,7 +513,7 @@ def test_raw_files_by_their_preview(rgb, tmp_path, monkeypatch):
     assert decoded.pixels.shape == (3, 720, 1280) and "preview" in decoded.warnings[0]
 
 
-@pytest.mark.skipif(not formats.has_raw(), reason="needs rawpy")
+@pytest.mark.needs("rawpy")
 def test_damaged_raw_files_are_refused(tmp_path):
     for name, head in (
         ("a.cr2", b"II*\0\x10\0\0\0CR\2\0"),
@@ -530,7 +528,7 @@ def test_damaged_raw_files_are_refused(tmp_path):
 def test_the_thumbnail_of_a_raw_file_is_never_taken_for_the_picture(rgb, monkeypatch, tmp_path):
     small = np.ascontiguousarray(rgb[::4, ::4])
     sensor = rgb[..., 0].astype(np.uint16) * 16
-    tifffile = pytest.importorskip("tifffile")
+    tifffile = needs("tifffile")
     buffer = io.BytesIO()
     with tifffile.TiffWriter(buffer) as writer:
         writer.write(small, photometric="rgb", subfiletype=1, subifds=1)
@@ -541,9 +539,8 @@ def test_the_thumbnail_of_a_raw_file_is_never_taken_for_the_picture(rgb, monkeyp
         load_image(tmp_path / "a.tif")
 
 
+@pytest.mark.needs("rawpy")
 def test_an_ordinary_picture_may_be_named_as_a_raw_file(rgb, tmp_path):
-    if not formats.has_raw():
-        pytest.skip("needs rawpy; is refused without it")
     small = np.ascontiguousarray(rgb[::4, ::4])
     (tmp_path / "a.dng").write_bytes(pages((small, {"subfiletype": 1}), (rgb, {})))
     close(tmp_path / "a.dng", rgb / 255, within=1e-6)

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from conftest import needs
 from huggingface_hub import constants
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
@@ -82,7 +83,7 @@ def patches() -> np.ndarray:
 @pytest.fixture(scope="module")
 def release(tmp_path_factory, authors, clip_state, patches) -> dict[str, Path]:
     """The three files, and a checkpoint with the text tower."""
-    h5py = pytest.importorskip("h5py")
+    h5py = needs("h5py")
     folder = tmp_path_factory.mktemp("release")
     files = {
         "low_level": folder / "low_level_model_weights.tar",
@@ -398,7 +399,7 @@ def test_pristine_statistics(release, authors, pristine_features, chunk):
     ],
 )
 def test_pristine_file_that_is_not_one(tmp_path, name, data, words):
-    h5py = pytest.importorskip("h5py")
+    h5py = needs("h5py")
     with h5py.File(tmp_path / "p.hdf5", "w") as file:
         file.create_dataset(name, data=data)
     with pytest.raises(WeightsError, match=words):
@@ -406,7 +407,7 @@ def test_pristine_file_that_is_not_one(tmp_path, name, data, words):
 
 
 def test_pristine_file_that_is_not_hdf5(tmp_path):
-    pytest.importorskip("h5py")
+    needs("h5py")
     (tmp_path / "p.hdf5").write_bytes(b"no")
     for path in (tmp_path / "p.hdf5", tmp_path / "none.hdf5"):
         with pytest.raises(WeightsError, match="not a readable HDF5 file"):

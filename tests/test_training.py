@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from conftest import needs
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -164,7 +165,7 @@ def test_fragments_take_the_same_places_of_every_copy():
 
 @pytest.mark.parametrize("size", [(96, 96), (97, 130)])
 def test_fsim_equals_piq(osprey, size):
-    piq = pytest.importorskip("piq")
+    piq = needs("piq")
     names = ("gaussian_blur", "white_noise", "jpeg", "color_cast")
     copies = [osprey, *(distort(osprey, n, 3, np.random.default_rng(0)) for n in names)]
     x = torch.from_numpy(np.stack(copies)).permute(0, 3, 1, 2)[:, :, : size[0], : size[1]].contiguous()
