@@ -60,7 +60,6 @@ app = typer.Typer(
     cls=LazyGroup,
     name="grepq",
     no_args_is_help=True,
-    add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -125,4 +124,9 @@ def _forget_stdout() -> None:
 
 
 def _only_listing() -> bool:
-    return not any(argument in COMMANDS for argument in sys.argv[1:])
+    return not any(word in COMMANDS for word in sys.argv[1:] + _words_being_completed())
+
+
+def _words_being_completed() -> list[str]:
+    """A shell that asks for completions hands over its line in the environment: bash by one name, others by typer's."""
+    return [word for name in ("COMP_WORDS", "_TYPER_COMPLETE_ARGS") for word in os.environ.get(name, "").split()]
