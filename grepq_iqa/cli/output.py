@@ -42,6 +42,7 @@ SUFFIXES = {
 
 # Upper ends of percentiles: the worst tenth and the worst third of a folder are what eyes look for, and the best tenth.
 _COLORS = ((10, "bright_red"), (33, "yellow"), (90, None), (101, "bright_green"))
+_WORDS = ("path", "why", "sidecar", "action", "warnings", "error")  # the first stands first in a table, the others last
 _PLAIN_SUFFIXES = {"", ".txt", ".log"}  # that promise nothing
 
 
@@ -129,7 +130,7 @@ class RowWriter:
 
     def _table_line(self, values: Mapping[str, Any], percentile: float | None = None) -> str:
         """Fixed columns, because rows appear before their successors are known; words go last and are not cut."""
-        numbers = [f for f in self._fields if f not in {"path", "warnings", "error"}]
+        numbers = [f for f in self._fields if f not in _WORDS]
         room = max(24, min(60, shutil.get_terminal_size().columns - 12 * len(numbers) - 2))
         path = printable(_as_text(values.get("path")))
         path = path if len(path) <= room else "…" + path[1 - room :]
@@ -142,7 +143,7 @@ class RowWriter:
             shown = shown.rjust(11)
             colored = self._color and percentile is not None and isinstance(value, float)
             cells.append(typer.style(shown, fg=_color_of(percentile)) if colored and percentile is not None else shown)
-        words = [printable(_as_text(values.get(f))) for f in ("warnings", "error") if f in self._fields]
+        words = [printable(_as_text(values.get(f))) for f in _WORDS if f in self._fields and f != "path"]
         return (" ".join(cells) + "  " + "  ".join(word for word in words if word)).rstrip() + "\n"
 
 

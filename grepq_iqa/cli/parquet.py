@@ -10,7 +10,7 @@ from typing import Any
 from grepq_iqa.errors import UsageError
 
 _RECORD = b"grepq"  # key of the metadata
-_TEXT = ("path", "error")
+_TEXT = ("path", "taken", "why", "error")
 
 
 def require_parquet() -> None:
