@@ -69,20 +69,20 @@ def read_capture(path: str | os.PathLike[str]) -> Capture:
     size: tuple[int, int] | None = None
     xmp: bytes | None = None
     tags: Any = {}
+    details: Any = {}
     with suppress(Exception):  # broken files raise almost anything; their rows say what is wrong with them
         if Path(path).suffix.lower() in RAW_EXTENSIONS:
             tags = Image.Exif()
             with Path(path).open("rb") as file:
                 tags.load_from_fp(file)  # most raw files are TIFFs inside
+                details = tags.get_ifd(_EXIF_IFD)
         else:
             with Image.open(path, formats=pillow_formats()) as image:
                 size = image.size
                 found = image.info.get("xmp") or image.info.get("XML:com.adobe.xmp")
                 xmp = found.encode() if isinstance(found, str) else found
                 tags = image.getexif()
-    details: Any = {}
-    with suppress(Exception):
-        details = tags.get_ifd(_EXIF_IFD)
+                details = tags.get_ifd(_EXIF_IFD)
     camera, rating = "", None
     with suppress(Exception):
         camera = " ".join(text for text in (_text(tags.get(_MAKE)), _text(tags.get(_MODEL))) if text)

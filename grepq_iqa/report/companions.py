@@ -30,6 +30,7 @@ SAME_STEM = frozenset((".xmp", ".pp3", ".dop", ".on1", ".arp", ".vrd", ".aae", "
 SHOT_EXTENSIONS = frozenset((".jpg", ".jpeg", ".jpe", ".heic", ".heif", ".hif"))
 """What a camera writes beside a raw file of the same stem."""
 
+_DUPLICATES = 100  # darktable's have two digits
 _DUPLICATE = re.compile(r"(?P<stem>.+)_\d\d(?P<ending>\.[^.]+)$")  # darktable's img_01.jpg.xmp
 
 
@@ -58,7 +59,7 @@ class Folders:
         self._known: dict[Path, dict[str, list[str]]] = {}
 
     def names(self, folder: Path) -> dict[str, list[str]]:
-        """Names of files, by stem in lower case; empty where the folder cannot be listed."""
+        """Names of files, by all that comes before a dot in them, in lower case; empty where there is no list."""
         if folder not in self._known:
             found: dict[str, list[str]] = {}
             try:
@@ -67,7 +68,9 @@ class Folders:
             except OSError:
                 names = []
             for name in names:
-                found.setdefault(_first_stem(name), []).append(name)
+                for at, letter in enumerate(name.lower()):
+                    if letter == "." and at:
+                        found.setdefault(name.lower()[:at], []).append(name)
             self._known[folder] = found
         return self._known[folder]
 
@@ -100,7 +103,9 @@ def companions_of(path: Path, folders: Folders | None = None) -> tuple[Path, ...
     shared = len([p for p in _same_stem(path, folders) if _is_picture(p) and not _is_pair(p, path)]) > 0
     found = []
     stem, ending = path.stem.lower(), path.suffix.lower()
-    for names in (folders.names(path.parent).get(_first_stem(path.name), []), _duplicates(path, folders)):
+    listed = folders.names(path.parent)
+    for key in (stem, *(f"{stem}_{number:02d}" for number in range(_DUPLICATES))):
+        names = listed.get(key, [])
         for name in names:
             low = name.lower()
             if low == path.name.lower():
@@ -123,7 +128,7 @@ def is_raw_twin(path: Path, folders: Folders) -> bool:
 
 
 def _same_stem(path: Path, folders: Folders) -> list[Path]:
-    names = folders.names(path.parent).get(_first_stem(path.name), [])
+    names = folders.names(path.parent).get(path.stem.lower(), [])
     return [
         path.with_name(name) for name in names if name != path.name and Path(name).stem.lower() == path.stem.lower()
     ]
@@ -141,24 +146,8 @@ def _is_pair(first: Path, second: Path) -> bool:
     return bool(endings & RAW_EXTENSIONS) and bool(endings & SHOT_EXTENSIONS)
 
 
-def _first_stem(name: str) -> str:
-    """What comes before the first dot that ends a stem: img of img.jpg.xmp."""
-    stem = name.lower()
-    for sidecar in SIDECARS:
-        if stem.endswith(sidecar) and "." in stem[1 : -len(sidecar)]:
-            stem = stem[: -len(sidecar)]
-            break
-    return stem.rsplit(".", 1)[0] if "." in stem[1:] else stem
-
-
 def _appended(name: str, picture: str) -> bool:
     return any(name == picture + sidecar for sidecar in SIDECARS)
-
-
-def _duplicates(path: Path, folders: Folders) -> list[str]:
-    names = folders.names(path.parent)
-    stem = path.stem.lower()
-    return [name for key, group in names.items() if re.fullmatch(re.escape(stem) + r"_\d\d", key) for name in group]
 
 
 def _is_duplicate(name: str, stem: str, ending: str) -> bool:

@@ -1,10 +1,10 @@
 """Bursts and near-duplicates among photographs, and the best of each.
 
-Two photographs are takes of one moment if one is a copy of the other (`grepq_iqa.calibration.groups`), or if they show
-one scene from nearly one place (`grepq_iqa.report.alignment`). Which pairs are compared is told by features and by
-capture time: the nearest few of each photograph, and its neighbors in time. Time also parts: photographs whose camera
-says that they were taken farther apart than a gap are takes on purpose, however alike. What cannot be compared (a file
-that cannot be read, a picture that shows nothing) is joined to nothing, and so is kept.
+Two photographs are takes of one moment if their bytes or features are equal, or if they show one scene from nearly one
+place (`grepq_iqa.report.alignment`). Which pairs are compared is told by features and by capture time: what may be
+copies (`grepq_iqa.calibration.groups`), the nearest few of each photograph, and its neighbors in time. Time also parts:
+photographs whose camera says that they were taken farther apart than a gap are takes on purpose, however alike. What
+cannot be compared (a file that cannot be read, a picture that shows nothing) is joined to nothing, and so is kept.
 
 Thresholds were chosen by ``studies/picks.py`` on one half of `dev`; docs/picks.md has the figures of the other.
 """
@@ -22,10 +22,10 @@ from grepq_iqa.calibration.regressor import Array, feature_statistics, standardi
 from grepq_iqa.data.capture import Capture
 from grepq_iqa.report.alignment import SIDE, Aligner, normalized
 
-LIKENESS = 0.5
+LIKENESS = 0.65
 """From which two pictures, of whose times nothing is known, show one scene."""
 LIKENESS_IN_TIME = 0.35
-"""Likewise of pictures taken within a gap, of which most do show one scene."""
+"""Likewise of pictures taken within a gap, of which most do show one scene: 1 in 2,000 different ones are as alike."""
 FARTHEST = 0.8
 """Root mean squared difference of standardized features up to which pictures are compared: 99 % of takes lie below."""
 NEIGHBORS = 24
@@ -42,8 +42,6 @@ SAME_BURST = "same scene at one time"
 _WORDS = {
     "same bytes": "copies",
     "equal features": "copies",
-    "nearly equal features": "near-duplicates",
-    "nearly equal pictures": "near-duplicates",
     SAME_SCENE: "near-duplicates",
     SAME_BURST: "burst",
 }
@@ -76,7 +74,6 @@ def group_frames(
     feature_mean: ArrayLike | None,
     feature_scale: ArrayLike | None,
     gap: float = GAP,
-    likeness: float = LIKENESS,
 ) -> Groups:
     """Takes of one moment, as groups of rows.
 
@@ -85,38 +82,53 @@ def group_frames(
         frames: ``(n,)``.
         feature_mean, feature_scale: ``(d,)``, over unlabeled in-the-wild images; None: of these.
         gap: seconds.
-        likeness: as `LIKENESS`.
 
     Raises:
         UsageError: features that are not ``(n, d)``, or statistics that do not fit them.
     """
     X = np.asarray(features, dtype=np.float64)
-    pictures = [None if frame.thumbnail is None else normalized(frame.thumbnail) for frame in frames]
+    certain, pairs = candidates(X, frames, feature_mean=feature_mean, feature_scale=feature_scale, gap=gap)
+    values = likenesses(pairs, frames)
+    scene, burst = [], []
+    for (i, j), value in zip(pairs.tolist(), values.tolist(), strict=True):
+        if frames[i].capture.seconds_from(frames[j].capture) is not None:
+            if value >= LIKENESS_IN_TIME:
+                burst.append((i, j))
+        elif value >= LIKENESS:
+            scene.append((i, j))
+    return joined(len(X), {**certain, SAME_SCENE: _as_array(scene), SAME_BURST: _as_array(burst)})
+
+
+def candidates(
+    features: Array,
+    frames: Sequence[Frame],
+    *,
+    feature_mean: ArrayLike | None,
+    feature_scale: ArrayLike | None,
+    gap: float = GAP,
+) -> tuple[dict[str, NDArray[np.intp]], NDArray[np.intp]]:
+    """Pairs that are copies for certain, by reason, and pairs ``(k, 2)`` to compare; arguments as of `group_frames`."""
     links = find_links(
-        X,
+        features,
         [frame.digest for frame in frames],
         thumbnails=[None if frame.thumbnail is None else _squeezed(frame.thumbnail) for frame in frames],
         feature_mean=feature_mean,
         feature_scale=feature_scale,
     )
-    links = {reason: pairs if reason in _CERTAIN else _within(pairs, frames, gap) for reason, pairs in links.items()}
-    aligner = Aligner(pictures)
-    scene, burst = [], []
-    mean, scale = feature_statistics(X, feature_mean, feature_scale) if len(X) else (np.zeros(0), np.ones(0))
-    near = set(nearest_pairs(standardize(X, mean, scale), NEIGHBORS, FARTHEST)) if len(X) else set()
-    in_time = set(_neighbors_in_time(frames, gap))
-    for i, j in sorted(near | in_time):
-        apart = frames[i].capture.seconds_from(frames[j].capture)
-        if apart is not None and apart > gap:
-            continue
-        found = aligner.likeness(i, j)
-        if apart is not None and found >= min(likeness, LIKENESS_IN_TIME):
-            burst.append((i, j))
-        elif found >= likeness:
-            scene.append((i, j))
-    for reason, pairs in ((SAME_SCENE, scene), (SAME_BURST, burst)):
-        links[reason] = np.array(pairs, dtype=np.intp).reshape(-1, 2)
-    return joined(len(X), links)
+    certain = {reason: links.pop(reason) for reason in _CERTAIN}
+    if not len(features):
+        return certain, _as_array([])
+    mean, scale = feature_statistics(features, feature_mean, feature_scale)
+    found = set(nearest_pairs(standardize(features, mean, scale), NEIGHBORS, FARTHEST))
+    found |= set(_neighbors_in_time(frames, gap))
+    found |= {(min(pair), max(pair)) for pairs in links.values() for pair in map(tuple, pairs.tolist())}
+    return certain, _within(sorted(found), frames, gap)
+
+
+def likenesses(pairs: NDArray[np.intp], frames: Sequence[Frame]) -> NDArray[np.float64]:
+    """How alike the pictures of pairs ``(k, 2)`` are, 0 to 1: ``(k,)``."""
+    aligner = Aligner([None if frame.thumbnail is None else normalized(frame.thumbnail) for frame in frames])
+    return np.array([aligner.likeness(i, j) for i, j in pairs.tolist()], dtype=np.float64)
 
 
 def best_of(rows: Sequence[int], frames: Sequence[Frame]) -> int:
@@ -169,14 +181,14 @@ def _squeezed(thumbnail: NDArray[np.float32], side: int = 16) -> NDArray[np.floa
     return result
 
 
-def _within(pairs: NDArray[np.intp], frames: Sequence[Frame], gap: float) -> NDArray[np.intp]:
+def _within(pairs: Sequence[tuple[int, int]], frames: Sequence[Frame], gap: float) -> NDArray[np.intp]:
     """Pairs that were not certainly taken farther apart than the gap."""
     kept = []
-    for i, j in pairs.tolist():
+    for i, j in pairs:
         apart = frames[i].capture.seconds_from(frames[j].capture)
         if apart is None or apart <= gap:
             kept.append((i, j))
-    return np.array(kept, dtype=np.intp).reshape(-1, 2)
+    return _as_array(kept)
 
 
 def _neighbors_in_time(frames: Sequence[Frame], gap: float) -> list[tuple[int, int]]:
@@ -199,3 +211,7 @@ def _neighbors_in_time(frames: Sequence[Frame], gap: float) -> list[tuple[int, i
 def _area(frame: Frame) -> int | None:
     size = frame.capture.size
     return None if size is None else size[0] * size[1]
+
+
+def _as_array(pairs: Sequence[tuple[int, int]]) -> NDArray[np.intp]:
+    return np.array(pairs, dtype=np.intp).reshape(-1, 2)

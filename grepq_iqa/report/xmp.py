@@ -115,6 +115,7 @@ def with_rating(packet: bytes, stars: int) -> bytes:
         XmpError: it cannot be read, or has no place for a rating.
     """
     found = _scan(packet)
+    found.rating  # noqa: B018 - one that is not understood is not written over
     edits = [(place.start, place.end, place.template.format(stars)) for place in (*found.xmp, *found.grepq)]
     missing = [name for name, places in (("xmp", found.xmp), ("grepq", found.grepq)) if not places]
     if missing and found.description is not None:
