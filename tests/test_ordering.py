@@ -112,20 +112,17 @@ def test_top_worst_limits_gate_and_summary(grepq, folder, tiny_model):
     assert call("--fail-under", middle + 1e-5, "--top", 1)[0] == 3
 
 
-def test_predict_goes_by_mos_in_either_direction(grepq, folder, compact, tmp_path, monkeypatch):
+def test_predict_goes_by_mos_in_either_direction(grepq, folder):
     (folder / "3x.jpg").unlink()
     status, out, _ = grepq("predict", folder, "--device", "cpu")
     found = {Path(row["path"]).stem: float(row["mos"]) for row in rows_of(out)}
     ranked = sorted(found, key=lambda name: -found[name])
-    status, out, _ = grepq("predict", folder, "--top", 3)
-    assert status == 0 and [Path(row["path"]).stem for row in rows_of(out)] == ranked[:3]
-    status, out, _ = grepq("predict", folder, "--top", 3, "--lower-is-better")
+    most = max(found.values())
+    status, out, _ = grepq("predict", folder, "--top", 3, "--lower-is-better", "--fail-under", most)
+    assert status == 0
     assert [Path(row["path"]).stem for row in rows_of(out)] == ranked[::-1][:3]
-    status, _, error = grepq("predict", folder, "--fail-under", max(found.values()), "--lower-is-better")
-    assert status == 0, error
-    assert grepq("predict", folder, "--fail-under", max(found.values()))[0] == 3
-    status, out, _ = grepq("predict", folder, "--min-percentile", 100)
-    assert rows_of(out) == []
+    status, out, _ = grepq("predict", folder, "--fail-under", max(found.values()), "--min-percentile", 100)
+    assert status == 3 and rows_of(out) == []
 
 
 def test_an_ordered_output_is_gone_on_with(grepq, folder, tiny_model, tmp_path):
@@ -205,20 +202,21 @@ def test_parquet_has_types_and_errors_and_is_gone_on_with(grepq, folder, tiny_mo
     assert status == 2 and "no table of rows of ours" in error
 
 
-def test_the_cache_serves_score_and_predict_and_is_never_stale(grepq, folder, tmp_path, monkeypatch):
+def test_the_cache_serves_score_and_predict_and_is_never_stale(grepq, folder, tiny_model, tmp_path):
     (folder / "3x.jpg").unlink()
     entries = lambda: len(list((tmp_path / "home").rglob("*.npz")))  # noqa: E731
-    status, first, _ = grepq("score", folder)
-    assert status == 0 and entries() == 6
-    assert grepq("score", folder)[1] == first and entries() == 6
+    assert grepq("score", folder)[0] == 0 and entries() == 6
     assert grepq("predict", folder)[0] == 0 and entries() == 6
+    call = lambda *more: grepq("score", folder, "--model", tiny_model, *more)[:2]  # noqa: E731
+    first = call()
+    assert entries() == 12 and call() == first and entries() == 12
     (folder / "0.png").write_bytes((folder / "5.png").read_bytes())
-    second = rows_of(grepq("score", folder)[1])
-    assert second[0]["score"] == second[5]["score"] != rows_of(first)[0]["score"]
+    second = rows_of(call()[1])
+    assert second[0]["score"] == second[5]["score"] != rows_of(first[1])[0]["score"]
     # A limit that decodes or refuses pictures otherwise has entries of its own.
-    status, out, _ = grepq("score", folder, "--max-pixels", 100)
+    status, out = call("--max-pixels", 100)
     assert status == 1 and all(row["error"] for row in rows_of(out))
-    assert grepq("score", folder, "--no-cache", "--cache", tmp_path)[0] == 2
+    assert call("--no-cache", "--cache", tmp_path)[0] == 2
 
 
 def test_a_file_that_changes_while_it_is_read_is_not_cached(folder, compact, tmp_path, monkeypatch):

@@ -51,28 +51,28 @@ class Aligner:
 
     Args:
         pictures: by `normalized`; None for those that show nothing, which are like no other.
-        kept: transforms held at once, 77 KiB each.
+        kept: transforms held at once, 51 KiB each.
     """
 
-    def __init__(self, pictures: Sequence[Array | None], *, kept: int = 1024) -> None:
+    def __init__(self, pictures: Sequence[Array | None], *, kept: int = 2048) -> None:
         self._pictures = pictures
         self._kept = kept
         self._known: dict[tuple[int, float], tuple[NDArray[np.complex64], ...]] = {}
+        self._masks = {ratio: fft.rfft2(_in_field(np.ones((SIDE, SIDE), np.float32), ratio)) for ratio in RATIOS}
 
     def likeness(self, i: int, j: int) -> float:
         """The largest correlation of pictures ``i`` and ``j``, 0 to 1; 0 where one shows nothing."""
         if self._pictures[i] is None or self._pictures[j] is None:
             return 0.0
-        best = 0.0
-        for ratio in RATIOS:
-            best = max(best, self._largest(i, j, 1.0, ratio))
-            if ratio != 1.0:
-                best = max(best, self._largest(i, j, ratio, 1.0))
+        best = self._largest(i, j, 1.0, 1.0)
+        for ratio in RATIOS[1:]:
+            best = max(best, self._largest(i, j, 1.0, ratio), self._largest(i, j, ratio, 1.0))
         return best
 
     def _largest(self, i: int, j: int, ratio_i: float, ratio_j: float) -> float:
         """Over shifts, with the middles of the pictures shrunk by their ratios."""
-        (a, a2, a1), (b, b2, b1) = self._transforms(i, ratio_i), self._transforms(j, ratio_j)
+        (a, a2), a1 = self._transforms(i, ratio_i), self._masks[ratio_i]
+        (b, b2), b1 = self._transforms(j, ratio_j), self._masks[ratio_j]
         products = np.stack([a * b.conj(), a2 * b1.conj(), a1 * b2.conj()])
         across, own, other = fft.irfft2(products, s=(_FIELD, _FIELD))
         window = np.r_[-_FARTHEST : _FARTHEST + 1]
@@ -82,20 +82,23 @@ class Aligner:
         return float(np.clip(value.max(), 0, 1))
 
     def _transforms(self, i: int, ratio: float) -> tuple[NDArray[np.complex64], ...]:
-        """Of the picture, of its squares, and of where it is, in a field with room to shift."""
+        """Of the picture, and of its squares, in a field with room to shift."""
         key = (i, ratio)
         if key not in self._known:
             if len(self._known) >= self._kept:
                 self._known.clear()
             picture = self._pictures[i]
             assert picture is not None
-            field = np.zeros((3, _FIELD, _FIELD), dtype=np.float32)
-            side = round(SIDE / ratio)
-            shown = (
-                ndimage.zoom(picture, side / SIDE, order=1, grid_mode=True, mode="nearest") if ratio != 1 else picture
-            )
-            at = (SIDE - side) // 2
-            inside = (slice(at, at + side), slice(at, at + side))
-            field[0][inside], field[1][inside], field[2][inside] = shown, shown**2, 1
-            self._known[key] = tuple(fft.rfft2(field))
+            shown = _in_field(picture, ratio)
+            self._known[key] = tuple(fft.rfft2(np.stack([shown, shown**2])))
         return self._known[key]
+
+
+def _in_field(picture: Array, ratio: float) -> Array:
+    """A picture shrunk by a ratio, in the middle of a square of its old size, with room to shift beyond that."""
+    field = np.zeros((_FIELD, _FIELD), dtype=np.float32)
+    side = round(SIDE / ratio)
+    at = (SIDE - side) // 2
+    shown = ndimage.zoom(picture, side / SIDE, order=1, grid_mode=True, mode="nearest") if ratio != 1 else picture
+    field[at : at + side, at : at + side] = shown
+    return field

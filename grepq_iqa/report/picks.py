@@ -37,6 +37,8 @@ GAP = 60.0
 COMPETES = 0.6
 """Share of the pixels of the largest of a group from which a picture may be its best: half-size copies look sharper."""
 
+_TOGETHER = 256  # pictures whose transforms fit into what an `Aligner` keeps, twice
+
 SAME_SCENE = "same scene"
 SAME_BURST = "same scene at one time"
 _WORDS = {
@@ -128,7 +130,10 @@ def candidates(
 def likenesses(pairs: NDArray[np.intp], frames: Sequence[Frame]) -> NDArray[np.float64]:
     """How alike the pictures of pairs ``(k, 2)`` are, 0 to 1: ``(k,)``."""
     aligner = Aligner([None if frame.thumbnail is None else normalized(frame.thumbnail) for frame in frames])
-    return np.array([aligner.likeness(i, j) for i, j in pairs.tolist()], dtype=np.float64)
+    values = np.zeros(len(pairs))
+    for at in np.lexsort((pairs[:, 1] // _TOGETHER, pairs[:, 0] // _TOGETHER)):  # pictures that meet again stay at hand
+        values[at] = aligner.likeness(int(pairs[at, 0]), int(pairs[at, 1]))
+    return values
 
 
 def best_of(rows: Sequence[int], frames: Sequence[Frame]) -> int:

@@ -91,7 +91,7 @@ def _plain(path: Path) -> Path:
 def _names_in(folder: Path) -> dict[str, str]:
     try:
         return {folded(entry.name): entry.name for entry in folder.iterdir()}
-    except FileNotFoundError:
+    except OSError:  # not there yet, or no folder: making it will say so
         return {}
 
 
