@@ -101,9 +101,8 @@ def pick(
         return
     if not paths:
         raise UsageError("name images or folders to pick from")
-    actions: list[tuple[Action, Path]] = [
-        (name, folder) for name, folder in (("copy", copy_to), ("move", move_to), ("link", link_to)) if folder
-    ]
+    named: tuple[tuple[Action, Path | None], ...] = (("copy", copy_to), ("move", move_to), ("link", link_to))
+    actions = [(action, folder) for action, folder in named if folder is not None]
     if len(actions) > 1 or (actions and list_only) or (list_only and (format or output)):
         raise UsageError("--copy-to, --move-to, --link-to and --list exclude each other, and --list has no --format")
     chosen = choose_format(format, output)
