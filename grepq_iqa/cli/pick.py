@@ -253,7 +253,7 @@ def _say(rows: Rows, reasons: Counter[str]) -> None:
     groups = len({row["group"] for row in rows if row.get("group") is not None})
     told = f" ({', '.join(f'{reason}: {count}' for reason, count in sorted(reasons.items()))})" if reasons else ""
     failed = sum(row["error"] is not None for row in rows)
-    unusable = f"; {failed} could not be compared and count as picked" if failed else ""
+    unusable = f"; {failed} could not be compared and counted as picked" if failed else ""
     typer.echo(
         f"grepq: {len(rows)} shots, {grouped} of them in {groups} groups{told}: {grouped - groups} are redundant"
         + unusable,

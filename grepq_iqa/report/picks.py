@@ -22,7 +22,7 @@ from grepq_iqa.calibration.regressor import Array, feature_statistics, standardi
 from grepq_iqa.data.capture import Capture
 from grepq_iqa.report.alignment import SIDE, Aligner, normalized
 
-LIKENESS = 0.65
+LIKENESS = 0.55
 """From which two pictures, of whose times nothing is known, show one scene."""
 LIKENESS_IN_TIME = 0.35
 """Likewise of pictures taken within a gap, of which most do show one scene: 1 in 2,000 different ones are as alike."""
