@@ -51,6 +51,7 @@ def score_frame(
     no_path = Result("", error="no path")
     rows = [_row(model, no_path if without else next(found), predict, confidence) for without in missing]
     table = pd.DataFrame(rows, columns=list(names), index=given.index)
+    table["error"] = pd.Series([row["error"] for row in rows], index=given.index, dtype=object)  # None, and no NaN
     numbers = [name for name in names if name not in {"warnings", "error"}]
     return given.join(table.astype(dict.fromkeys(numbers, "float64")))
 

@@ -142,7 +142,8 @@ class RowWriter:
                 shown = f"{value:.0f}"
             shown = shown.rjust(11)
             colored = self._color and percentile is not None and isinstance(value, float)
-            cells.append(typer.style(shown, fg=_color_of(percentile)) if colored and percentile is not None else shown)
+            color = _color_of(percentile) if colored and percentile is not None else None
+            cells.append(typer.style(shown, fg=color) if color else shown)
         words = [printable(_as_text(values.get(f))) for f in _WORDS if f in self._fields and f != "path"]
         return (" ".join(cells) + "  " + "  ".join(word for word in words if word)).rstrip() + "\n"
 
