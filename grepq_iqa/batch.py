@@ -106,16 +106,16 @@ def collect(results: Iterable[Result]) -> Collected:
 
 
 def _score_unknown(model: GRepQ, paths: Iterable[str | os.PathLike[str]], cache: FeatureCache) -> Iterator[Result]:
-    # In order of ``paths``: a finished result from the cache, or the digest of a file that is on its way.
-    order: deque[Result | str | None] = deque()
+    # In order of ``paths``: a finished result from the cache, or the content of a file that is on its way.
+    order: deque[Result | _Content] = deque()
 
     def unknown() -> Iterator[str]:
         for given in paths:
             path = os.fspath(given)
-            digest = cache.digest(path)
-            entry = cache.read(digest)
+            content = _Content(_stamp(path), cache.digest(path))
+            entry = cache.read(content.digest)
             if entry is None or entry.score is None or len(entry.features) != model.feature_dim:
-                order.append(digest)
+                order.append(content)
                 yield path
             else:
                 score = dataclasses.replace(entry.score, percentile=model.percentile(entry.score.score))
@@ -124,8 +124,9 @@ def _score_unknown(model: GRepQ, paths: Iterable[str | os.PathLike[str]], cache:
     for result in _score_all(model, unknown()):
         while isinstance(known := order.popleft(), Result):
             yield known
-        if result.features is not None:
-            cache.write(known, result.features, result.score, result.seconds)
+        # A file that was written meanwhile may have been decoded with another content than the digest's.
+        if result.features is not None and known.stamp == _stamp(result.path):
+            cache.write(known.digest, result.features, result.score, result.seconds)
         yield result
     for known in order:
         assert isinstance(known, Result)  # every digest has met its result
@@ -165,6 +166,22 @@ def _score_all(model: GRepQ, paths: Iterable[str | os.PathLike[str]]) -> Iterato
         finally:  # also when the consumer stops early
             for one in waiting:
                 one.decoded.cancel()
+
+
+@dataclass(frozen=True)
+class _Content:
+    """Of a file: when it was written, and its digest from after that."""
+
+    stamp: tuple[int, int, int] | None
+    digest: str | None
+
+
+def _stamp(path: str) -> tuple[int, int, int] | None:
+    try:
+        found = os.stat(path)  # noqa: PTH116 - paths are text here
+    except (OSError, ValueError):
+        return None
+    return found.st_mtime_ns, found.st_size, found.st_ino
 
 
 @dataclass(frozen=True)

@@ -23,10 +23,12 @@ from grepq_iqa.weights.engines import PATCH, check_fitted, make_engine, torch_en
 from grepq_iqa.weights.loading import ModelComponents, load_components
 
 if TYPE_CHECKING:
+    import pandas as pd
     import torch
 
     from grepq_iqa.calibration.prior import Prior
     from grepq_iqa.calibration.regressor import MOSRegressor
+    from grepq_iqa.feature_cache import FeatureCache
 
 
 class GRepQ:
@@ -207,6 +209,36 @@ class GRepQ:
             ImageError: an image cannot be used.
         """
         return self._score_sources(split_batch(images)[0])
+
+    def score_frame(
+        self,
+        images: Any,
+        *,
+        column: str | None = None,
+        predict: bool = False,
+        confidence: float = 0.9,
+        cache: FeatureCache | None = None,
+    ) -> pd.DataFrame:
+        """Scores of many files as a DataFrame: errors are a column, and a broken file costs the others nothing.
+
+        Args:
+            images: paths, one or many, or a Series of them, or a DataFrame, whose columns and index are kept.
+            column: of the DataFrame, that holds the paths; by default the one named path, image, file or filename.
+            predict: whether to add mos, low and high as `predict` gives them.
+            confidence: of the intervals, in (0, 1).
+            cache: knows files that were seen before: a :class:`~grepq_iqa.feature_cache.FeatureCache`.
+
+        Returns:
+            Columns path (or the table's own), mos, low, high where asked for, score, low_level, high_level, percentile,
+            warnings (a list of sentences) and error (None when all went well); numbers are NaN beside an error.
+
+        Raises:
+            UsageError: pandas is not installed, or the table has no such column, or has one of ours already.
+            NotFittedError: predictions are asked of a model that has none.
+        """
+        from grepq_iqa.frames import score_frame
+
+        return score_frame(self, images, column=column, predict=predict, confidence=confidence, cache=cache)
 
     def fit(
         self,

@@ -107,6 +107,30 @@ def find_groups(
         UsageError: features that are not ``(n, d)``, or statistics that do not fit them.
     """
     X = np.asarray(features)
+    links = find_links(
+        X,
+        hashes,
+        names,
+        thumbnails=thumbnails,
+        feature_mean=feature_mean,
+        feature_scale=feature_scale,
+        threshold=threshold,
+    )
+    return joined(len(X), links)
+
+
+def find_links(
+    features: ArrayLike,
+    hashes: Sequence[str | None] | None = None,
+    names: ArrayLike | Sequence[object] | None = None,
+    *,
+    thumbnails: Sequence[Array | NDArray[np.float32] | None] | None = None,
+    feature_mean: ArrayLike | None = None,
+    feature_scale: ArrayLike | None = None,
+    threshold: float = NEAR_EQUAL,
+) -> dict[str, NDArray[np.intp]]:
+    """Pairs ``(k, 2)`` of rows that are not independent, by reason; arguments and errors as of `find_groups`."""
+    X = np.asarray(features)
     if X.ndim != 2:
         raise UsageError(f"features must be of shape (images, d), got shape {X.shape}")
     rows = [row.tobytes() for row in np.ascontiguousarray(X)]
@@ -126,7 +150,7 @@ def find_groups(
         apart = np.sqrt(((pictures[candidates[:, 0]] - pictures[candidates[:, 1]]) ** 2).mean(axis=1))
         both = candidates[apart <= BOTH_NEAR[1]]
         links["nearly equal pictures"] = np.concatenate([links["nearly equal pictures"], both])
-    return _joined(len(X), links)
+    return links
 
 
 def near_pairs(Z: Array, threshold: float) -> Iterator[tuple[int, int]]:
@@ -183,7 +207,8 @@ def _as_array(pairs: Iterable[tuple[int, int]]) -> NDArray[np.intp]:
     return np.array(list(pairs), dtype=np.intp).reshape(-1, 2)
 
 
-def _joined(rows: int, links: dict[str, NDArray[np.intp]]) -> Groups:
+def joined(rows: int, links: dict[str, NDArray[np.intp]]) -> Groups:
+    """Groups of ``rows`` rows from pairs by reason: whatever is joined to one of a group's rows joins the group."""
     pairs = np.concatenate(list(links.values()))
     graph = coo_matrix((np.ones(len(pairs)), (pairs[:, 0], pairs[:, 1])), shape=(rows, rows))
     units = unit_numbers(connected_components(graph, directed=False)[1], rows)

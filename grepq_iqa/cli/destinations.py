@@ -22,6 +22,7 @@ from grepq_iqa.text import MARK
 RESULT_FIELDS = {
     "score": ("path", "score", "low_level", "high_level", "percentile", "warnings", "error"),
     "predict": ("path", "mos", "low", "high", "warnings", "error"),
+    "pick": ("path", "group", "pick", "score", "mos", "percentile", "taken", "why", "error"),
 }
 """Fields of the rows of each command: the header by which a file of them is known."""
 

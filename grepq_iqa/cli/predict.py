@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from grepq_iqa.cli.caching import CacheFolder, NoCache, open_cache
 from grepq_iqa.cli.options import (
     Device,
     Dtype,
@@ -23,6 +24,17 @@ from grepq_iqa.cli.options import (
     Verbose,
     set_threads,
     set_verbose,
+)
+from grepq_iqa.cli.ordering import (
+    FailUnder,
+    MinMos,
+    MinPercentile,
+    MosLowerIsBetter,
+    Ordering,
+    Sort,
+    Summary,
+    Top,
+    Worst,
 )
 from grepq_iqa.cli.streaming import require_output, run_settings, write_rows
 from grepq_iqa.errors import NotFittedError
@@ -48,6 +60,16 @@ def predict(
     output: Output = None,
     resume: Resume = False,
     overwrite: Overwrite = False,
+    sort: Sort = None,
+    top: Top = None,
+    worst: Worst = None,
+    min_mos: MinMos = None,
+    min_percentile: MinPercentile = None,
+    fail_under: FailUnder = None,
+    lower_is_better: MosLowerIsBetter = False,
+    summary: Summary = False,
+    cache: CacheFolder = None,
+    no_cache: NoCache = False,
     engine: EngineName = "auto",
     device: Device = "auto",
     dtype: Dtype = "auto",
@@ -60,7 +82,10 @@ def predict(
 
     mos is on the scale of the labels fitted on, and in their direction. With a model that was not fitted it is what
     people would be expected to say, from 0 (bad) to 100, learned from others' ratings of other photographs. Exit
-    status: 0 all well, 1 some images failed, 2 wrong usage or no model.
+    status: 0 all well, 1 some images failed, 2 wrong usage or no model, 3 an image missed --fail-under.
+
+    Order and limits go by mos; --min-percentile by its place among the labels fitted on, or, with a model that was not
+    fitted, among others' photographs.
 
     Examples:
 
@@ -72,6 +97,17 @@ def predict(
 
       find . -name '*.jpg' | grepq predict - --model my-model --format jsonl
     """
+    ordering = Ordering(
+        "mos",
+        sort=sort,
+        top=top,
+        worst=worst,
+        min_value=min_mos,
+        min_percentile=min_percentile,
+        fail_under=fail_under,
+        summary=summary,
+        lower_is_better=lower_is_better,
+    )
     chosen = require_output(paths, output, format, resume=resume, overwrite=overwrite)
     set_threads(threads)
     set_verbose(verbose)
@@ -80,6 +116,7 @@ def predict(
 
     import numpy as np
 
+    from grepq_iqa.calibration.standing import mos_standing
     from grepq_iqa.model import GRepQ
 
     grepq = GRepQ.from_pretrained(model, engine=engine, device=device, dtype=dtype, max_side=max_side)
@@ -103,7 +140,8 @@ def predict(
         if not math.isfinite(high - low):
             notes.append(f"too few labels for a {confidence:.0%} interval")
             low, high = None, None
-        return {"mos": mos, "low": low, "high": high, "warnings": notes}
+        standing = mos_standing(grepq, mos, lower_is_better=lower_is_better)
+        return {"mos": mos, "low": low, "high": high, "percentile": standing, "warnings": notes}
 
     write_rows(
         "predict",
@@ -115,6 +153,8 @@ def predict(
         settings=run_settings(grepq, confidence=confidence, fit=fit),
         resume=resume,
         features=True,
+        ordering=ordering,
+        cache=open_cache(grepq, cache, no_cache),
     )
 
 
