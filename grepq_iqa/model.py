@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, overload
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 import torch
@@ -24,6 +24,7 @@ from grepq_iqa.results import Prediction, Score
 from grepq_iqa.weights.loading import ModelComponents, load_components
 
 if TYPE_CHECKING:
+    from grepq_iqa.calibration.pairs import PairwiseRegressor
     from grepq_iqa.calibration.prior import Prior
     from grepq_iqa.calibration.regressor import MOSRegressor
 
@@ -52,11 +53,12 @@ class GRepQ:
         feature_mean, feature_scale: ``(d,)`` float32 statistics of features over unlabeled in-the-wild images, or None.
         ratings: what people said of other photographs, a
             :class:`~grepq_iqa.calibration.ratings.RatingsPredictor`, or None; scores do not depend on it.
-        regressor_: after :meth:`fit`, the fitted :class:`~grepq_iqa.calibration.regressor.MOSRegressor`.
+        regressor_: after :meth:`fit`, the fitted :class:`~grepq_iqa.calibration.regressor.MOSRegressor`; after
+            :meth:`fit_pairs`, the :class:`~grepq_iqa.calibration.pairs.PairwiseRegressor`.
         prior_: after :meth:`fit`, the head start that it had: "none", "zero-shot", "ratings" or "both".
     """
 
-    regressor_: MOSRegressor
+    regressor_: MOSRegressor | PairwiseRegressor
     prior_: str
 
     def __init__(
@@ -90,7 +92,7 @@ class GRepQ:
         self.ratings = components.ratings
 
     def __repr__(self) -> str:
-        fitted = f", fitted on {len(self.regressor_.loo_residuals_)} labels" if hasattr(self, "regressor_") else ""
+        fitted = f", fitted on {self.regressor_.fitted_on}" if hasattr(self, "regressor_") else ""
         dtype = str(self.dtype).removeprefix("torch.")
         return f"GRepQ({self.name!r}, device={str(self.device)!r}, dtype={dtype!r}, max_side={self.max_side}{fitted})"
 
@@ -253,6 +255,42 @@ class GRepQ:
             raise LabelsError(str(error)) from error
         return self
 
+    def fit_pairs(
+        self,
+        features: ArrayLike,
+        pairs: ArrayLike,
+        outcomes: ArrayLike,
+        *,
+        mos: ArrayLike | None = None,
+        prior: Prior = "auto",
+        groups: ArrayLike | None = None,
+        **options: Any,
+    ) -> GRepQ:
+        """Learn your own scale from comparisons (`grepq_iqa.calibration.pairs`), anchored by labels if there are any.
+
+        Args:
+            features: ``(n, d)`` from :meth:`features`.
+            pairs: ``(m, 2)``, rows of features that were compared, left and right.
+            outcomes: ``(m,)``, 1 where the left one is better, 0 where the right one is, 0.5 for a tie.
+            mos: ``(n,)``, labels, higher is better, NaN where none was given. Without any, predictions are log-odds of
+                being preferred to an ordinary photograph.
+            prior: head start, as for :meth:`fit`.
+            groups: ``(n,)``, equal for copies of one picture.
+            options: passed to :class:`~grepq_iqa.calibration.pairs.PairwiseRegressor`, such as ``alphas``.
+
+        Raises:
+            LabelsError, UsageError: as of :meth:`fit`.
+        """
+        from grepq_iqa.calibration.pairs import PairwiseRegressor
+        from grepq_iqa.calibration.prior import resolved
+
+        prior_ = resolved(prior, ratings=self.ratings is not None)
+        rows, ridge = self.regression(features, prior_)
+        given = {name: getattr(ridge, name) for name in ("feature_mean", "feature_scale", "clip", "unclipped")}
+        self.regressor_ = PairwiseRegressor(**given | options).fit(rows, pairs, outcomes, mos, groups)
+        self.prior_ = prior_
+        return self
+
     def predict(
         self,
         images: ImageSource | Sequence[ImageSource] | None = None,
@@ -298,7 +336,7 @@ class GRepQ:
             opinion = self.ratings.opinion(rows, self.high_level_scores(rows))
             mos = np.clip(opinion, LOWEST, HIGHEST)
             low, high = self.ratings.interval(opinion, confidence)
-        source: Literal["labels", "ratings"] = "labels" if fitted else "ratings"
+        source = self.regressor_.source if fitted else "ratings"
         if single:
             return Prediction(float(mos[0]), float(low[0]), float(high[0]), confidence, source)
         return Prediction(mos, low, high, confidence, source)
