@@ -110,7 +110,7 @@ def find_groups(
     if X.ndim != 2:
         raise UsageError(f"features must be of shape (images, d), got shape {X.shape}")
     rows = [row.tobytes() for row in np.ascontiguousarray(X)]
-    pictures = _normalized(_one_each(thumbnails, len(X), "thumbnail"))
+    pictures = normalized_thumbnails(_one_each(thumbnails, len(X), "thumbnail"))
     links = {
         "same bytes": _equal(_one_each(hashes, len(X), "hash")),
         "equal features": _equal(rows),
@@ -165,7 +165,7 @@ def _equal(values: Sequence[object]) -> NDArray[np.intp]:
     return _as_array(pairs)
 
 
-def _normalized(thumbnails: Sequence[NDArray[np.float32] | None]) -> Array:
+def normalized_thumbnails(thumbnails: Sequence[NDArray[np.float32] | None]) -> Array:
     """Thumbnails ``(n, k)`` with mean 0 and spread 1, so that brightness and contrast do not tell copies apart.
 
     NaN, near to nothing, where there is none or a flat one.

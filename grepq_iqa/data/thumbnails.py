@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from grepq_iqa.data.images import ImageSource, load_image
+from grepq_iqa.data.images import ImageSource, decode_image, load_image
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -19,10 +19,20 @@ def thumbnail(source: ImageSource, side: int) -> Image.Image:
     Raises:
         ImageError: the source cannot be used.
     """
+    return thumbnail_and_size(source, side)[0]
+
+
+def thumbnail_and_size(source: ImageSource, side: int) -> tuple[Image.Image, tuple[int, int]]:
+    """As `thumbnail`, and width and height in pixels of the whole, upright picture.
+
+    Raises:
+        ImageError: the source cannot be used.
+    """
     from PIL import Image
 
-    pixels = load_image(source, max_side=side)
-    return Image.fromarray((pixels.permute(1, 2, 0) * 255).round().byte().numpy())
+    decoded = decode_image(source, max_side=side)
+    picture = Image.fromarray((decoded.pixels.permute(1, 2, 0) * 255).round().byte().numpy())
+    return picture, (decoded.width, decoded.height)
 
 
 def gray_thumbnail(source: ImageSource, side: int = 16) -> NDArray[np.float32]:
