@@ -37,7 +37,7 @@ COUNTS = (10, 20, 50, 100, 200)
 NOISE = 0.15
 TIE = 0.1
 TEST = 200
-STEPS = (0.0, 0.1, 0.25, 0.5)
+STEPS = (0.0, 0.1, 0.25, 0.4, 0.5)
 ANCHORS = 10
 
 
@@ -105,6 +105,8 @@ def measure(
                 (f"pairs, chosen, step {step}", select_pairs(X, expected, n, step=step, seed=seed, **statistics))
                 for step in steps
             ]
+            shuffled = rng.permutation(select(X, expected, min(2 * n, len(pool) // 2 * 2), **statistics)).reshape(-1, 2)
+            candidates.append(("pairs of chosen images, drawn", shuffled[:n]))
             for name, ends in candidates:
                 answers = compared(y, ends, noise, rng)
                 if (answers == 0.5).all():

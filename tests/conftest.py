@@ -1,14 +1,59 @@
-"""Shared fixtures: example photographs, the bundled model loaded once, quiet threads."""
+"""Shared fixtures: example photographs, the bundled model loaded once, what a test needs of the machine."""
 
 from __future__ import annotations
 
+import importlib
 import json
+import os
+import shutil
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
+from packaging.requirements import Requirement
 
 REPOSITORY = Path(__file__).parents[1]
+
+OTHER_NAMES = {
+    "chromium": ("chromium-browser", "google-chrome", "chrome"),
+    "exiftool": ("exiftool.exe",),
+    "gs": ("gswin64c",),
+    "magick": ("convert",),
+}
+
+
+def needs(name: str):
+    """A Python module, else the path of a program; without it the test is skipped, and under ``GREPQ_CI=1`` fails.
+
+    ``@pytest.mark.needs("chromium", "playwright")`` above a test or as ``pytestmark`` does the same for each name. A
+    module may name its oldest version: ``"pillow_heif>=1.7"``.
+    """
+    requirement = Requirement(name)
+    try:
+        module = importlib.import_module(requirement.name)
+        found = version(requirement.name) if requirement.specifier else ""
+        if not found or found in requirement.specifier:
+            return module
+        reason = f"needs {name}, and {found} is installed"
+    except ImportError:
+        for program in (name, *OTHER_NAMES.get(name, ())):
+            if path := shutil.which(program):
+                return path
+        reason = f"needs {name}"
+    if os.environ.get("GREPQ_CI"):
+        pytest.fail(reason + "; nothing may be skipped for want of it in CI", pytrace=False)
+    pytest.skip(reason, allow_module_level=True)
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "needs(*names): programs or modules without which a test cannot run")
+
+
+def pytest_runtest_setup(item):
+    for mark in item.iter_markers("needs"):
+        for name in mark.args:
+            needs(name)
 
 
 @pytest.fixture(scope="session")

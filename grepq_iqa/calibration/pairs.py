@@ -1,8 +1,8 @@
-r"""From "which is better?" to a scale: Bradley-Terry on features, with a ridge, and with stars as anchors if there are any.
+r"""From "which is better?" to a scale: Bradley-Terry on features, with a ridge, and with stars as anchors if any.
 
 Bradley and Terry (Biometrika 39, 1952) give every photograph a strength u, and say that i is preferred to j with
-probability ``1 / (1 + exp(u_j - u_i))``. Here the strength is linear in standardized features and head start, so that it
-is known of photographs which nobody compared::
+probability ``1 / (1 + exp(u_j - u_i))``. Here the strength is linear in standardized features and head start, so that
+it is known of photographs which nobody compared::
 
     u(z) = z beta
     J    = sum over pairs of  log(1 + exp(t)) - o t,     t = (z_left - z_right) beta
@@ -51,13 +51,13 @@ from grepq_iqa.errors import LabelsError, NotFittedError, UsageError, WeightsErr
 
 MIN_PAIRS = 3
 PENALTIES = (10.0, 30.0, 100.0, 300.0, 1e3, 3e3, 1e4, 3e4, 1e5)
-"""To choose alpha from: some 1,500 standardized features spread u by one at 1,500; half a step of three each is enough."""
+"""To choose alpha from: with some 1,500 standardized features, u spreads by about one at 1,500."""
 
 KAPPA = 6 / np.pi**2
 """Precision of a star in units of tau: that of the logistic's variance, pi^2 / 3, halved."""
 
 NOISE_SHARES = (1.0, 0.7, 0.5, 0.35, 0.25)
-"""To choose tau from: noise of a star as a share of the spread of all, from no relation with features to a PLCC of .97."""
+"""To choose tau from: noise of a star as a share of the spread of all, from a PLCC of 0 with features to one of .97."""
 
 FOLDS = 5
 """Parts of the photographs that are held out in turn."""

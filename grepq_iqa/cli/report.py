@@ -46,7 +46,9 @@ def report(
     ] = None,
     sheet: Annotated[
         Path | None,
-        typer.Option(help="Also, or only, write a contact sheet: the best and the worst as one .png.", show_default=False),
+        typer.Option(
+            help="Also, or only, write a contact sheet: the best and the worst as one .png.", show_default=False
+        ),
     ] = None,
     reasons: Annotated[
         bool, typer.Option("--reasons", help="Say why photographs are poor, and where; takes about twice the time.")
@@ -168,8 +170,10 @@ def _read(source: Path) -> tuple[int, Rows, str]:
     from grepq_iqa.report.photograph import read_photographs
 
     count = sum(1 for _ in read_photographs(source))
-    return count, ((photograph, None) for photograph in read_photographs(source)), (
-        "MOS" if is_results(source, "predict") else "Score"
+    return (
+        count,
+        ((photograph, None) for photograph in read_photographs(source)),
+        ("MOS" if is_results(source, "predict") else "Score"),
     )
 
 

@@ -134,9 +134,7 @@ def holds_answers(table: Table) -> bool:
     return any(table.text(cells, winner) for _, cells in table.rows)
 
 
-def _row(
-    table: Table, cells: tuple[Any, ...], columns: list[int], folder: Path
-) -> tuple[list[Path], float, list[str]]:
+def _row(table: Table, cells: tuple[Any, ...], columns: list[int], folder: Path) -> tuple[list[Path], float, list[str]]:
     left, right, winner = (table.text(cells, at) for at in columns)
     wrong = ["there are more cells than columns"] if table.surplus(cells) else []
     found = []

@@ -59,7 +59,7 @@ def select_pairs(
 
 
 def _paired(order: NDArray[np.intp], n: int, step: int) -> NDArray[np.intp]:
-    """``n`` different pairs of a rising order: every picture once over ``step``, then over other steps, near ones first.
+    """``n`` different pairs of a rising order: every picture once over ``step``, then over other steps, near to it first.
 
     Pictures of one block of twice the step are paired first with second half; a last, shorter block over what it has.
     """
@@ -81,5 +81,3 @@ def _paired(order: NDArray[np.intp], n: int, step: int) -> NDArray[np.intp]:
                 seen.add(frozenset(pair))
                 found.append(pair)
     return np.array(found, dtype=np.intp)
-
-
