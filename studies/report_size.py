@@ -57,9 +57,10 @@ def main() -> None:
                     raise SystemExit(done.stderr)
                 beside = page.with_name(f"{page.stem}_files")
                 pictures = sum(path.stat().st_size for path in beside.glob("*")) if beside.exists() else 0
+                seconds = time.perf_counter() - started
                 print(
                     f"{count:11,}  {source:6} {int(done.stdout.split()[-1]) / 1024:8.0f}  "
-                    f"{page.stat().st_size / 2**20:8.1f}  {pictures / 2**20:10.1f}  {time.perf_counter() - started:7.0f}",
+                    f"{page.stat().st_size / 2**20:8.1f}  {pictures / 2**20:10.1f}  {seconds:7.0f}",
                     flush=True,
                 )
 

@@ -37,8 +37,8 @@ NEAR_EQUAL_THUMBNAILS = 0.1
 BOTH_NEAR = (0.42, 0.63)
 # Standard deviation below which a thumbnail is flat, and says nothing: 6 of 255.
 _FLAT = 6 / 255
-# Distances held at once: 64 MiB of float64.
-_BLOCK = 1 << 23
+# Distances held at once: 8 MiB of float64, three times over while they are computed.
+_BLOCK = 1 << 20
 
 
 @dataclass(frozen=True)

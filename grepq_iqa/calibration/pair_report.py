@@ -42,8 +42,7 @@ class PairReport:
         pairs, photographs, ties, stars: counts.
         repeated: pairs of the same two pictures that were answered more than once.
         contradicted: of those, how many with different winners.
-        held_out: winners foreseen by what had not seen either photograph of the pair's fold; None where no pair could be
-            held out.
+        held_out: winners foreseen by what had seen neither photograph; None where no pair could be held out.
         zero_shot: winners with the higher zero-shot score, of the same pairs.
         alpha: penalty chosen.
         scale: of predictions, in words.

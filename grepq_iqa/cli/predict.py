@@ -82,8 +82,8 @@ def predict(
         fit = hashlib.sha256(grepq.regressor_.coef_.tobytes()).hexdigest()
         if grepq.regressor_.source == "pairs":
             typer.echo(
-                "grepq: fitted on pairs alone: mos is log-odds of being preferred to an ordinary photograph, and low to "
-                "high is where that strength probably lies",
+                "grepq: fitted on pairs alone: mos is log-odds of being preferred to an ordinary photograph, and low "
+                "to high is where that strength probably lies",
                 err=True,
             )
     elif grepq.ratings is not None:

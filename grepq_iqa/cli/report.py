@@ -191,13 +191,13 @@ def _scored(
     from grepq_iqa.files import same_file_key
 
     ours = {same_file_key(path) for path in written if path is not None}
-    folder = next((path.with_name(f"{path.stem}_files") for path in written if path is not None), None)
-    below = None if folder is None else same_file_key(folder)
-    files = [
-        path
-        for path in iter_image_paths(paths, skipped=skipped)
-        if same_file_key(path) not in ours and same_file_key(path.parent) != below
-    ]
+    folders = {same_file_key(path.with_name(f"{path.stem}_files")) for path in written if path is not None}
+    files = []
+    for path in iter_image_paths(paths, skipped=skipped):
+        if same_file_key(path) in ours:
+            require_writable(path)  # an earlier sheet is no photograph; a photograph is nothing to write over
+        elif same_file_key(path.parent) not in folders:
+            files.append(path)
     known = open_cache(model, cache, no_cache)
     results = score_paths(model, files, features=True, cache=known)
     return len(files), ((_photograph(model, result), result.features) for result in results)

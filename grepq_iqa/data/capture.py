@@ -44,6 +44,11 @@ class Capture:
     rating: int | None = None
     xmp: bytes | None = None
 
+    @property
+    def moment(self) -> datetime:
+        """For putting in order: UTC as far as it is known; the beginning of time where nothing is."""
+        return datetime.min if self.local is None else self.local - (self.offset or timedelta(0))
+
     def seconds_from(self, other: Capture) -> float | None:
         """Seconds between the two, not negative; None where that cannot be known: no time, or clocks of two cameras.
 

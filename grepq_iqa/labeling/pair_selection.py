@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 from grepq_iqa.errors import UsageError
 from grepq_iqa.labeling.selection import select
 
-STEP = 0.1
+STEP = 0.5
 """Distance of two paired pictures in the order by expected quality, as a share of all chosen ones."""
 
 
@@ -59,7 +59,7 @@ def select_pairs(
 
 
 def _paired(order: NDArray[np.intp], n: int, step: int) -> NDArray[np.intp]:
-    """``n`` different pairs of a rising order: every picture once over ``step``, then over other steps, near to it first.
+    """``n`` different pairs of a rising order: every picture once over ``step``, then over others, near ones first.
 
     Pictures of one block of twice the step are paired first with second half; a last, shorter block over what it has.
     """

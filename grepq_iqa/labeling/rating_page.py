@@ -1,4 +1,4 @@
-"""Pages for labeling: ratings of single pictures, or "which is better?" for pairs, saved as the table `grepq fit` reads.
+"""Pages for labeling: ratings of single pictures, or "which is better?" for pairs, saved as a table for `grepq fit`.
 
 A page is one file that needs no network and runs in any browser. What is answered is kept by the browser at once, under
 a key of the set of pictures, so that closing the page loses nothing.

@@ -1,8 +1,8 @@
 """Pages that open from disk: one file, no network, nothing run but what this package wrote.
 
-A page is a Jinja2 template with everything escaped, a style and a script from files of their own, which are written into
-it, and a content security policy that allows these two by their SHA-256 and nothing else: a file's name that holds HTML
-shows as text, and would not run if it were not escaped.
+A page is a Jinja2 template with everything escaped, a style and a script from files of their own, which are written
+into it, and a content security policy that allows these two by their SHA-256 and nothing else: a file's name that holds
+HTML shows as text, and would not run if it were not escaped.
 """
 
 from __future__ import annotations

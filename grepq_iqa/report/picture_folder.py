@@ -1,4 +1,4 @@
-"""Where a page's small pictures go: into the page, or into a folder beside it, so that a page that is there stays whole.
+"""Where a page's small pictures go: into it, or into a folder beside it, so that a page that is there stays whole.
 
 A file in the folder is named by its content: writing a new report never changes a picture of an older one. Those that
 no page needs any more are removed after the new page has taken its place, and only those that are named so.

@@ -154,9 +154,10 @@ $("histogram").addEventListener("pointerdown", event => {
 });
 $("histogram").addEventListener("pointermove", event => {
   if (brush === null) return;
-  const [low, high] = [brush, at(event)].sort((a, b) => a - b);
-  $("low").value = +low.toPrecision(4);
-  $("high").value = +high.toPrecision(4);
+  const [low, high] = [brush, at(event)].sort((a, b) => a - b), end = bins.low + BINS * bins.width;
+  // Up to the edge means up to the last photograph.
+  $("low").value = low - bins.low < bins.width / 2 ? "" : +low.toPrecision(4);
+  $("high").value = end - high < bins.width / 2 ? "" : +high.toPrecision(4);
   paint();
 });
 $("histogram").addEventListener("pointerup", event => {
