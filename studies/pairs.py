@@ -100,13 +100,15 @@ def measure(
                 model.fit(features=X[rows], mos=stars(y[rows], rng), prior=options.prior)
                 result(name, n)
             candidates = [("pairs, drawn", drawn(len(pool), n, rng))]
-            steps = STEPS if options.half == "choice" else (0.1,)
+            steps = STEPS if options.half == "choice" else (0.5,)
             candidates += [
                 (f"pairs, chosen, step {step}", select_pairs(X, expected, n, step=step, seed=seed, **statistics))
                 for step in steps
             ]
-            shuffled = rng.permutation(select(X, expected, min(2 * n, len(pool) // 2 * 2), **statistics)).reshape(-1, 2)
-            candidates.append(("pairs of chosen images, drawn", shuffled[:n]))
+            chosen_images = rng.permutation(select(X, expected, min(2 * n, len(pool) // 2 * 2), **statistics)).reshape(
+                -1, 2
+            )
+            candidates.append(("pairs of chosen images, drawn", chosen_images[:n]))
             for name, ends in candidates:
                 answers = compared(y, ends, noise, rng)
                 if (answers == 0.5).all():

@@ -25,7 +25,7 @@ from grepq_iqa.cli.options import (
 )
 from grepq_iqa.cli.progress import track
 from grepq_iqa.cli.streaming import say_skipped
-from grepq_iqa.errors import GrepqError, UsageError
+from grepq_iqa.errors import ImageError, UsageError
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -233,8 +233,9 @@ def _explained(model: Any, rows: Rows) -> Rows:
         if photograph.value is not None:
             try:
                 found = model.explain(photograph.path, map=True)
-            except GrepqError as error:
-                yield dataclasses.replace(photograph, error=str(error)), features
+            except ImageError as error:  # gone or changed since it was scored
+                note = f"no reasons: {error.reason}"
+                yield dataclasses.replace(photograph, warnings=(*photograph.warnings, note)), features
                 continue
             named = tuple(Reason(one.name, one.sentence, one.percentile) for one in found.reasons)
             picture = None if found.map is None else overlay(thumbnail(photograph.path, _MAP_SIDE), found.map)
