@@ -65,12 +65,12 @@ class Comparisons:
         number = np.full(len(self.paths), -1, dtype=np.intp)
         number[kept] = np.arange(len(kept))
         ends = number[self.ends]
-        rows = (ends >= 0).all(axis=1)
+        rows = np.flatnonzero((ends >= 0).all(axis=1))
         return Comparisons(
             tuple(self.paths[i] for i in kept),
             ends[rows],
             self.outcomes[rows],
-            tuple(line for line, usable in zip(self.lines, rows.tolist(), strict=True) if usable),
+            tuple(self.lines[int(i)] for i in rows),
             self.skipped,
         )
 

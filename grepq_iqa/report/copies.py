@@ -22,7 +22,7 @@ class CopyFinder:
     """
 
     def __init__(self, feature_mean: ArrayLike | None = None, feature_scale: ArrayLike | None = None) -> None:
-        self._statistics = {"feature_mean": feature_mean, "feature_scale": feature_scale}
+        self._mean, self._scale = feature_mean, feature_scale
         self._thumbnails: list[NDArray[np.float32]] = []
         self._numbers: list[int] = []
         self._features = tempfile.TemporaryFile()  # noqa: SIM115 - closed by find
@@ -50,7 +50,9 @@ class CopyFinder:
             else:
                 self._features.flush()
                 stored = np.memmap(self._features, dtype=np.float32, mode="r").reshape(-1, self._dim)
-                groups = find_groups(stored[rows], thumbnails=thumbnails, **self._statistics)
+                groups = find_groups(
+                    stored[rows], thumbnails=thumbnails, feature_mean=self._mean, feature_scale=self._scale
+                )
             return [[self._numbers[rows[i]] for i in group.rows] for group in groups.found]
         finally:
             self._features.close()
