@@ -4,6 +4,10 @@ Photographs are small on purpose, 128 x 96 pixels of noise and gradients, all di
 what is measured, not what one of them takes. Each count runs in a process of its own, with an empty cache.
 
     python studies/report_size.py 500 5000
+    python studies/report_size.py --scroll report-5000-rows.html
+
+The second opens a page in Chromium (Playwright) and measures how long it takes to open, to sort, and the frames while
+it is scrolled from top to bottom in 300 steps.
 """
 
 from __future__ import annotations
@@ -32,9 +36,13 @@ finally:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("counts", type=int, nargs="+")
+    parser.add_argument("counts", type=int, nargs="*")
+    parser.add_argument("--scroll", type=Path, help="page to open and scroll")
     parser.add_argument("--keep", type=Path, help="folder to leave photographs and reports in")
     options = parser.parse_args()
+    if options.scroll:
+        scroll(options.scroll)
+        return
     with tempfile.TemporaryDirectory() as scratch:
         folder = options.keep or Path(scratch)
         print("photographs  from  peak MiB  page MiB  folder MiB  seconds")
@@ -63,6 +71,43 @@ def main() -> None:
                     f"{page.stat().st_size / 2**20:8.1f}  {pictures / 2**20:10.1f}  {seconds:7.0f}",
                     flush=True,
                 )
+
+
+def scroll(page_path: Path) -> None:
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=["--no-sandbox"])
+        page = browser.new_page(viewport={"width": 1280, "height": 860})
+        started = time.perf_counter()
+        page.goto(page_path.absolute().as_uri())
+        opened = time.perf_counter() - started
+        sorting = page.evaluate(
+            "() => { const t = performance.now(); document.getElementById('sort').value = 'best';"
+            "document.getElementById('sort').dispatchEvent(new Event('change')); document.body.offsetHeight;"
+            "return performance.now() - t; }"
+        )
+        frames = page.evaluate(
+            """() => new Promise(done => {
+              const height = document.documentElement.scrollHeight, frames = [];
+              let step = 0, last = performance.now();
+              const next = () => {
+                const now = performance.now();
+                frames.push(now - last);
+                last = now;
+                scrollTo(0, height * ++step / 300);
+                step < 300 ? requestAnimationFrame(next) : done(frames);
+              };
+              requestAnimationFrame(next);
+            })"""
+        )
+        browser.close()
+    low, middle, high = np.percentile(frames, [5, 50, 95])
+    print(
+        f"opened in {opened:.1f} s, sorted in {sorting:.0f} ms; ms a frame while scrolling: median {middle:.0f}, ",
+        end="",
+    )
+    print(f"5 % {low:.0f}, 95 % {high:.0f}")
 
 
 def paint(folder: Path, count: int) -> None:

@@ -275,7 +275,7 @@ def _write_sheet(
 
     def cells(rows: list[tuple[float, float | None, Path]]) -> list[Cell]:
         return [
-            Cell(file, f"{value_name} {value:.3g}" + (f", better than {percentile:.0f} %" if percentile is not None else ""))
+            Cell(file, f"{value_name} {value:.3g}" + ("" if percentile is None else f", better than {percentile:.0f} %"))
             for value, percentile, file in rows
         ]
 

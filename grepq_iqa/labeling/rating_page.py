@@ -117,6 +117,7 @@ def _pictures(page: Path, images: Sequence[Path], names: Sequence[str]) -> Itera
         yield {
             "number": number,
             "name": shown(name),
+            "short": shown(image.name),
             "link": link_to(image, page),
             "picture": data_uri(stream.getvalue()),
         }

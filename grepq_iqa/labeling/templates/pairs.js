@@ -17,6 +17,7 @@ function show() {
     const source = sources[settings.pairs[k][at]];
     showWhole($(side).querySelector("img"), source.src, source.dataset.link, () => queue[0] === k);
     $(side).querySelector(".name").textContent = source.alt;
+    $(side).title = source.title;
   });
   // The next pair is fetched while this one is looked at.
   if (queue.length > 1) for (const i of settings.pairs[queue[1]]) new Image().src = sources[i].dataset.link;
