@@ -275,8 +275,8 @@ def _write_sheet(
 
     def cells(rows: list[tuple[float, float | None, Path]]) -> list[Cell]:
         return [
-            Cell(file, f"{value_name} {value:.3g}" + ("" if percentile is None else f", better than {percentile:.0f} %"))
-            for value, percentile, file in rows
+            Cell(file, f"{value_name} {value:.3g}" + ("" if share is None else f", better than {share:.0f} %"))
+            for value, share, file in rows
         ]
 
     if len(ranked) <= _ALL_ON_SHEET:
