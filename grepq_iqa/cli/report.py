@@ -51,7 +51,7 @@ def report(
         ),
     ] = None,
     reasons: Annotated[
-        bool, typer.Option("--reasons", help="Say why photographs are poor, and where; takes about twice the time.")
+        bool, typer.Option("--reasons", help="Say why photographs are poor, and where; takes longer.")
     ] = False,
     title: Annotated[str | None, typer.Option(help="Heading. [default: the folder's name]", show_default=False)] = None,
     model: ModelName = None,

@@ -1,11 +1,12 @@
-"""Which pairs of photographs to compare: pictures worth labeling, each beside one of a similar expected quality.
+"""Which pairs of photographs to compare: pictures worth labeling, the lower half by expected quality beside the upper.
 
-An answer tells most where it is hardest to foresee, which is between neighbors in expected quality, and where the two
-differ in what the model sees. So pictures are chosen as for single ratings (`grepq_iqa.labeling.selection`), which
-makes them different from each other, sorted by their expected quality, and paired over a small step in that order. As
-long as there are enough pictures each is shown once, which tells more than a known picture against another.
+Pictures are chosen as for single ratings (`grepq_iqa.labeling.selection`), which makes them different from each other,
+sorted by their expected quality, and paired over half of that order. As long as there are enough pictures each is shown
+once, which tells more than a known picture against another.
 
-``studies/pairs.py`` measures this against pairs drawn at random; docs/report.md has the figures.
+Answers about neighbors in expected quality are the hardest to foresee and should tell most; they do harm. Where the
+known difference has been taken away, what remains is where the expectation errs, and a fit on such pairs alone learns
+to turn it round. ``studies/pairs.py`` measures the steps between; docs/report.md has the figures.
 """
 
 from __future__ import annotations
