@@ -66,23 +66,24 @@ def read_capture(path: str | os.PathLike[str]) -> Capture:
     """What the file says; whatever it does not say, or says in no known way, is missing. Never raises."""
     from PIL import Image
 
+    raw = Path(path).suffix.lower() in RAW_EXTENSIONS
     size: tuple[int, int] | None = None
     xmp: bytes | None = None
     tags: Any = {}
-    with suppress(Exception):  # broken files raise almost anything; their rows say what is wrong with them
-        if Path(path).suffix.lower() in RAW_EXTENSIONS:
-            tags = Image.Exif()
-            with Path(path).open("rb") as file:
-                tags.load_from_fp(file)  # most raw files are TIFFs inside
-        else:
-            with Image.open(path, formats=pillow_formats()) as image:
-                size = image.size
-                found = image.info.get("xmp") or image.info.get("XML:com.adobe.xmp")
-                xmp = found.encode() if isinstance(found, str) else found
-                tags = image.getexif()
     details: Any = {}
-    with suppress(Exception):
+    # Broken files raise almost anything; their rows say what is wrong with them.
+    with suppress(Exception), Image.open(path, formats=("TIFF",) if raw else pillow_formats()) as image:
+        tags = image.getexif()
         details = tags.get_ifd(_EXIF_IFD)
+        if not raw:  # whose first picture is a thumbnail
+            size = image.size
+            found = image.info.get("xmp") or image.info.get("XML:com.adobe.xmp")
+            xmp = found.encode() if isinstance(found, str) else found
+    if raw and not tags:
+        with suppress(Exception), Path(path).open("rb") as file:
+            tags = Image.Exif()
+            tags.load_from_fp(file)  # TIFFs inside whose pixels Pillow does not know
+            details = tags.get_ifd(_EXIF_IFD)
     camera, rating = "", None
     with suppress(Exception):
         camera = " ".join(text for text in (_text(tags.get(_MAKE)), _text(tags.get(_MODEL))) if text)
