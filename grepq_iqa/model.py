@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     import pandas as pd
     import torch
 
+    from grepq_iqa.calibration.pairs import PairwiseRegressor
     from grepq_iqa.calibration.prior import Prior
     from grepq_iqa.calibration.regressor import MOSRegressor
     from grepq_iqa.feature_cache import FeatureCache
@@ -53,11 +54,12 @@ class GRepQ:
         feature_mean, feature_scale: ``(d,)`` float32 statistics of features over unlabeled in-the-wild images, or None.
         ratings: what people said of other photographs, a
             :class:`~grepq_iqa.calibration.ratings.RatingsPredictor`, or None; scores do not depend on it.
-        regressor_: after :meth:`fit`, the fitted :class:`~grepq_iqa.calibration.regressor.MOSRegressor`.
+        regressor_: after :meth:`fit`, the fitted :class:`~grepq_iqa.calibration.regressor.MOSRegressor`; after
+            :meth:`fit_pairs`, the :class:`~grepq_iqa.calibration.pairs.PairwiseRegressor`.
         prior_: after :meth:`fit`, the head start that it had: "none", "zero-shot", "ratings" or "both".
     """
 
-    regressor_: MOSRegressor
+    regressor_: MOSRegressor | PairwiseRegressor
     prior_: str
 
     def __init__(
@@ -88,7 +90,7 @@ class GRepQ:
         self.ratings = components.ratings
 
     def __repr__(self) -> str:
-        fitted = f", fitted on {len(self.regressor_.loo_residuals_)} labels" if hasattr(self, "regressor_") else ""
+        fitted = f", fitted on {self.regressor_.fitted_on}" if hasattr(self, "regressor_") else ""
         engine, dtype = describe(self.engine).split()
         how = f"engine={engine!r}, device={str(self.device)!r}, dtype={dtype!r}"
         return f"GRepQ({self.name!r}, {how}, max_side={self.max_side}{fitted})"
@@ -311,6 +313,42 @@ class GRepQ:
             raise LabelsError(str(error)) from error
         return self
 
+    def fit_pairs(
+        self,
+        features: ArrayLike,
+        pairs: ArrayLike,
+        outcomes: ArrayLike,
+        *,
+        mos: ArrayLike | None = None,
+        prior: Prior = "auto",
+        groups: ArrayLike | None = None,
+        **options: Any,
+    ) -> GRepQ:
+        """Learn your own scale from comparisons (`grepq_iqa.calibration.pairs`), anchored by labels if there are any.
+
+        Args:
+            features: ``(n, d)`` from :meth:`features`.
+            pairs: ``(m, 2)``, rows of features that were compared, left and right.
+            outcomes: ``(m,)``, 1 where the left one is better, 0 where the right one is, 0.5 for a tie.
+            mos: ``(n,)``, labels, higher is better, NaN where none was given. Without any, predictions are log-odds of
+                being preferred to an ordinary photograph.
+            prior: head start, as for :meth:`fit`.
+            groups: ``(n,)``, equal for copies of one picture.
+            options: passed to :class:`~grepq_iqa.calibration.pairs.PairwiseRegressor`, such as ``alphas``.
+
+        Raises:
+            LabelsError, UsageError: as of :meth:`fit`.
+        """
+        from grepq_iqa.calibration.pairs import PairwiseRegressor
+        from grepq_iqa.calibration.prior import resolved
+
+        prior_ = resolved(prior, ratings=self.ratings is not None)
+        rows, ridge = self.regression(features, prior_)
+        given = {name: getattr(ridge, name) for name in ("feature_mean", "feature_scale", "clip", "unclipped")}
+        self.regressor_ = PairwiseRegressor(**given | options).fit(rows, pairs, outcomes, mos, groups)
+        self.prior_ = prior_
+        return self
+
     def predict(
         self,
         images: ImageSource | Iterable[ImageSource] | None = None,
@@ -356,7 +394,7 @@ class GRepQ:
             opinion = self.ratings.opinion(rows, self.high_level_scores(rows))
             mos = np.clip(opinion, LOWEST, HIGHEST)
             low, high = self.ratings.interval(opinion, confidence)
-        source: Literal["labels", "ratings"] = "labels" if fitted else "ratings"
+        source = self.regressor_.source if fitted else "ratings"
         if single:
             return Prediction(float(mos[0]), float(low[0]), float(high[0]), confidence, source)
         return Prediction(mos, low, high, confidence, source)

@@ -91,14 +91,15 @@ class Prediction(_AsNumber):
         mos: predicted mean opinion score.
         low, high: ends of the interval that holds the true MOS with probability ``confidence``.
         confidence: as asked for, in (0, 1).
-        source: "labels" of a fit, or "ratings" of others.
+        source: "labels" of a fit, "ratings" of others, or "pairs" of a fit without any labels: then on the scale of
+            log-odds of being preferred to an ordinary photograph, and with a range for that strength, not for a label.
     """
 
     mos: NDArray[np.float64] | float
     low: NDArray[np.float64] | float
     high: NDArray[np.float64] | float
     confidence: float
-    source: Literal["labels", "ratings"] = "labels"
+    source: Literal["labels", "ratings", "pairs"] = "labels"
 
     def __len__(self) -> int:
         return np.size(self.mos)

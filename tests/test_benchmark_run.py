@@ -30,6 +30,7 @@ from grepq_iqa.calibration.regressor import MOSRegressor
 from grepq_iqa.cli.benchmark import app, expand_several
 from grepq_iqa.errors import GrepqError, UsageError
 from grepq_iqa.metrics import srcc
+from grepq_iqa.report import contact_sheet
 from grepq_iqa.results import Score
 from grepq_iqa.text import MARK
 
@@ -391,7 +392,7 @@ class TestReport:
                 assert image.format == "PNG" and min(image.size) > 300
 
     def test_an_image_that_went_away_is_grey(self, folder: Path, tmp_path: Path):
-        assert report._picture(str(tmp_path / "gone.png")).getpixel((5, 5)) == (211, 211, 211)
+        assert contact_sheet._picture(str(tmp_path / "gone.png")).getpixel((5, 5)) == (211, 211, 211)
 
     def test_worst_are_those_whose_ranks_part_most(self):
         rows = tuple(

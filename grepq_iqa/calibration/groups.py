@@ -37,8 +37,8 @@ NEAR_EQUAL_THUMBNAILS = 0.1
 BOTH_NEAR = (0.42, 0.63)
 # Standard deviation below which a thumbnail is flat, and says nothing: 6 of 255.
 _FLAT = 6 / 255
-# Distances held at once: 64 MiB of float64.
-_BLOCK = 1 << 23
+# Distances held at once: 8 MiB of float64, three times over while they are computed.
+_BLOCK = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -134,7 +134,7 @@ def find_links(
     if X.ndim != 2:
         raise UsageError(f"features must be of shape (images, d), got shape {X.shape}")
     rows = [row.tobytes() for row in np.ascontiguousarray(X)]
-    pictures = _normalized(_one_each(thumbnails, len(X), "thumbnail"))
+    pictures = normalized_thumbnails(_one_each(thumbnails, len(X), "thumbnail"))
     links = {
         "same bytes": _equal(_one_each(hashes, len(X), "hash")),
         "equal features": _equal(rows),
@@ -189,7 +189,7 @@ def _equal(values: Sequence[object]) -> NDArray[np.intp]:
     return _as_array(pairs)
 
 
-def _normalized(thumbnails: Sequence[NDArray[np.float32] | None]) -> Array:
+def normalized_thumbnails(thumbnails: Sequence[NDArray[np.float32] | None]) -> Array:
     """Thumbnails ``(n, k)`` with mean 0 and spread 1, so that brightness and contrast do not tell copies apart.
 
     NaN, near to nothing, where there is none or a flat one.

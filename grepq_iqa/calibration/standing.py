@@ -7,16 +7,29 @@ by. Labels are mostly chosen to be various, so that theirs are not the percentil
 from __future__ import annotations
 
 from statistics import NormalDist
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 import numpy as np
+from numpy.typing import NDArray
 
 if TYPE_CHECKING:
+    from grepq_iqa.calibration.pairs import PairwiseRegressor
     from grepq_iqa.model import GRepQ
+
+
+def labels_of(model: GRepQ) -> NDArray[np.float64] | None:
+    """The labels ``(n,)`` that a model was fitted on, up to rounding; None for one that was not, or was on pairs."""
+    fitted = getattr(model, "regressor_", None)
+    if fitted is None or _on_pairs(fitted):
+        return None
+    labels: NDArray[np.float64] = fitted.loo_predictions_ + fitted.loo_residuals_
+    return labels
 
 
 def mos_standing(model: GRepQ, mos: float, *, lower_is_better: bool = False) -> float | None:
     """The share of labels that are worse than ``mos``, ties by half, 0 to 100.
+
+    After a fit on pairs, the chance of being preferred to an ordinary photograph.
 
     Before a fit, the share of unlabeled in-the-wild photographs of which less would be expected, taken as normally
     distributed; None for a model that was not fitted and has no ratings.
@@ -30,7 +43,11 @@ def mos_standing(model: GRepQ, mos: float, *, lower_is_better: bool = False) -> 
         return None
     if hasattr(model, "regressor_"):
         fitted = model.regressor_
-        labels = fitted.loo_predictions_ + fitted.loo_residuals_
+        if _on_pairs(fitted):
+            strength = (mos - fitted.intercept_) / fitted.scale_per_unit_
+            return float(100 / (1 + np.exp(-strength)))
+        labels = labels_of(model)
+        assert labels is not None  # of single images, as there are no pairs
         # The two were taken from one another: equal ones are so up to rounding.
         alike = np.isclose(labels, mos, rtol=1e-9, atol=1e-9)
         worse = (labels > mos) if lower_is_better else (labels < mos)
@@ -39,3 +56,8 @@ def mos_standing(model: GRepQ, mos: float, *, lower_is_better: bool = False) -> 
         return None
     mean, deviation = map(float, model.ratings.expected)
     return 100 * NormalDist(mean, deviation).cdf(mos)
+
+
+def _on_pairs(fitted: Any) -> TypeGuard[PairwiseRegressor]:
+    """Whether it was fitted on pairs; told without importing what fits them, and SciPy with it."""
+    return not hasattr(fitted, "loo_residuals_")

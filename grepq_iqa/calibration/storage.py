@@ -16,9 +16,12 @@ from grepq_iqa.errors import UsageError, WeightsError
 from grepq_iqa.files import replacing, write_atomically
 
 if TYPE_CHECKING:
+    from grepq_iqa.calibration.pairs import PairwiseRegressor
     from grepq_iqa.calibration.regressor import MOSRegressor
 
 CALIBRATION = "calibration.safetensors"
+PAIRS = "pairs"
+"""What the metadata of a fit on comparisons say that it was fitted on; others say nothing."""
 
 
 class Calibration(NamedTuple):
@@ -30,7 +33,7 @@ class Calibration(NamedTuple):
         prior: head start of the fit, resolved; "none" in files of version 0.1.
     """
 
-    regressor: MOSRegressor
+    regressor: MOSRegressor | PairwiseRegressor
     max_side: int | None
     prior: str
 
@@ -39,7 +42,7 @@ def write_directory(
     directory: Path,
     files: Mapping[str, Path],
     encoder_hash: str,
-    regressor: MOSRegressor | None,
+    regressor: MOSRegressor | PairwiseRegressor | None,
     max_side: int | None,
     *,
     prior: str = "none",
@@ -82,6 +85,8 @@ def write_directory(
                 notes["features_hash"] = features_hash
             if agreement is not None:
                 notes["agreement"] = f"{agreement:.6f}"
+            if "factor" in state:  # files of other fits stay those of version 0.1
+                notes["fitted_on"] = PAIRS
             if ratings_hash and prior in ("ratings", "both"):
                 notes["ratings_hash"] = ratings_hash
             write_atomically(directory / CALIBRATION, save(state, metadata=notes))
@@ -167,7 +172,13 @@ def read_calibration(
             "fit again with this model",
         )
     side, prior = notes.get("max_side"), notes.get("prior", "none")
-    regressor = MOSRegressor.from_state(state, name=name)
+    regressor: MOSRegressor | PairwiseRegressor
+    if notes.get("fitted_on") == PAIRS:
+        from grepq_iqa.calibration.pairs import PairwiseRegressor
+
+        regressor = PairwiseRegressor.from_state(state, name=name)
+    else:
+        regressor = MOSRegressor.from_state(state, name=name)
     if prior == "auto" or prior not in PRIORS or regressor.unclipped != len(column_names(prior)):
         raise WeightsError(f"{CALIBRATION} of {name!r} has an unknown head start {prior!r}", name, CALIBRATION)
     return Calibration(regressor, int(side) if side and side.isdigit() else None, prior)

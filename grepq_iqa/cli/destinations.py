@@ -14,6 +14,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from grepq_iqa.data.labels import IMAGE_ALIASES, MOS_ALIASES
+from grepq_iqa.data.pair_table import holds_answers
 from grepq_iqa.data.tables import SUFFIXES, read_table
 from grepq_iqa.errors import LabelsError, UsageError
 from grepq_iqa.files import same_file_key
@@ -84,13 +85,15 @@ def is_results(path: Path, command: str | None = None) -> bool:
 
 
 def holds_ratings(path: Path) -> bool:
-    """Whether a file is a table with a column of images and a filled-in column of numbers beside it."""
+    """Whether a file is a table with images and a filled-in column of numbers beside them, or of winners of pairs."""
     if path.suffix.lower() not in SUFFIXES | {".txt"}:
         return False
     try:
         table = read_table(path)
     except (LabelsError, csv.Error):
         return False
+    if holds_answers(table):
+        return True
     image = table.optional_column(*IMAGE_ALIASES)
     rating = table.optional_column(*MOS_ALIASES, taken=image)
     if image is None or rating is None:

@@ -30,7 +30,7 @@ from grepq_iqa.cli.options import (
     set_verbose,
 )
 from grepq_iqa.cli.progress import track
-from grepq_iqa.errors import LabelsError
+from grepq_iqa.errors import LabelsError, UsageError
 from grepq_iqa.files import sha256_of
 
 if TYPE_CHECKING:
@@ -61,8 +61,15 @@ class PriorChoice(str, Enum):
 
 
 def fit(
-    csv: Annotated[Path, typer.Option("--csv", help="Table of images and scores; its first line names the columns.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder to write the fitted model to.")],
+    csv: Annotated[
+        Path | None,
+        typer.Option("--csv", help="Table of images and scores; its first line names the columns.", show_default=False),
+    ] = None,
+    pairs: Annotated[
+        Path | None,
+        typer.Option(help="Table of pairs: left, right, winner; alone or beside --csv.", show_default=False),
+    ] = None,
     model: ModelName = None,
     image_column: Annotated[
         str | None, typer.Option(help="Column of image paths. [default: path, image, file, filename, ...]")
@@ -125,7 +132,8 @@ def fit(
 
     Paths in the table are relative to it. Scores may be numbers, percent, 4/5 or stars. Reported: cross-validated SRCC,
     PLCC and RMSE, whether that is better than no labels, what more labels would bring, and labels worth a second look.
-    Copies of a picture, also saved again or cropped a little, count as one image in all of these.
+    Copies of a picture, also saved again or cropped a little, count as one image in all of these. With --pairs, what is
+    learned from is which of two images is better (`grepq select --pairs`); scores, if there are any, give the scale.
 
     Examples:
 
@@ -136,11 +144,55 @@ def fit(
       grepq fit --csv labels.csv -o my-model --image-column picture --mos-column "mean vote"
 
       grepq fit --csv ratings.csv -o my-model --rater viewer --group burst
+
+      grepq fit --pairs pairs.csv -o my-model
+
+      grepq fit --pairs pairs.csv --csv stars.csv -o my-model
     """
     from grepq_iqa.calibration.storage import require_model_folder
     from grepq_iqa.data.labels import read_labels
 
+    def load() -> GRepQ:
+        from grepq_iqa.model import GRepQ
+
+        loaded = GRepQ.from_pretrained(model, engine=engine, device=device, dtype=dtype, max_side=max_side)
+        loaded.max_pixels = max_pixels or loaded.max_pixels
+        return loaded
+
     require_model_folder(output)
+    if pairs is not None:
+        if group or rater or plot is not None:
+            raise UsageError("--group, --rater and --plot are for single scores; leave them out with --pairs")
+        set_threads(threads)
+        set_verbose(verbose)
+        from grepq_iqa.cli.fit_pairs import fit_pairs
+
+        fit_pairs(
+            pairs,
+            csv,
+            output,
+            read=lambda table: read_labels(
+                table,
+                image_column=image_column,
+                mos_column=mos_column,
+                images=images,
+                repeats=repeats.value,
+                lower_is_better=lower_is_better,
+                skip_bad_rows=skip_bad_rows,
+                encoding=encoding,
+            ),
+            images=images,
+            skip_bad_rows=skip_bad_rows,
+            encoding=encoding,
+            load=load,
+            open_cache=lambda grepq: open_cache(grepq, cache, no_cache),
+            prior=prior.value,
+            as_json=as_json or format is ReportFormat.json,
+            seed=seed,
+        )
+        return
+    if csv is None:
+        raise UsageError("give the labels: --csv for scores of single images, --pairs for comparisons, or both")
     if plot is not None:
         from grepq_iqa.calibration.plot import require_plot
 
@@ -168,15 +220,13 @@ def fit(
 
     from grepq_iqa.calibration.groups import find_groups
     from grepq_iqa.calibration.prior import resolved
-    from grepq_iqa.calibration.regressor import checked_mos
+    from grepq_iqa.calibration.regressor import MOSRegressor, checked_mos
     from grepq_iqa.calibration.report import report_fit
     from grepq_iqa.data.thumbnails import gray_thumbnail
-    from grepq_iqa.model import GRepQ
 
     checked_mos(labels.mos, len(labels))  # before minutes of features
 
-    grepq = GRepQ.from_pretrained(model, engine=engine, device=device, dtype=dtype, max_side=max_side)
-    grepq.max_pixels = max_pixels or grepq.max_pixels
+    grepq = load()
     resolved(prior.value, ratings=grepq.ratings is not None)  # likewise
     labels, features, scores = _features_of(grepq, labels, open_cache(grepq, cache, no_cache), csv, skip_bad_rows)
     groups = find_groups(
@@ -190,6 +240,7 @@ def fit(
     grepq.fit(features=features, mos=labels.mos, groups=groups.units, weights=labels.weights, prior=prior.value)
     grepq.save_pretrained(output)
 
+    assert isinstance(grepq.regressor_, MOSRegressor)  # just fitted
     report = report_fit(
         grepq.regressor_,
         grepq.regression(features, prior.value)[0],

@@ -18,6 +18,7 @@ from grepq_iqa.cli.destinations import RESULT_FIELDS, require_writable
 from grepq_iqa.cli.options import (
     Device,
     Dtype,
+    EngineName,
     MaxPixels,
     MaxSide,
     Output,
@@ -72,6 +73,7 @@ def pick(
     overwrite: Overwrite = False,
     cache: CacheFolder = None,
     no_cache: NoCache = False,
+    engine: EngineName = "auto",
     device: Device = "auto",
     dtype: Dtype = "auto",
     max_side: MaxSide = None,
@@ -114,7 +116,7 @@ def pick(
 
     from grepq_iqa.model import GRepQ
 
-    grepq = GRepQ.from_pretrained(model, device=device, dtype=dtype, max_side=max_side)
+    grepq = GRepQ.from_pretrained(model, engine=engine, device=device, dtype=dtype, max_side=max_side)
     grepq.max_pixels = max_pixels or grepq.max_pixels
     if model is not None and not hasattr(grepq, "regressor_"):
         typer.echo(f"grepq: {grepq.name} was not fitted on labels: the zero-shot score picks", err=True)

@@ -123,6 +123,12 @@ def predict(
     grepq.max_pixels = max_pixels or grepq.max_pixels
     if hasattr(grepq, "regressor_"):
         fit = hashlib.sha256(grepq.regressor_.coef_.tobytes()).hexdigest()
+        if grepq.regressor_.source == "pairs":
+            typer.echo(
+                "grepq: fitted on pairs alone: mos is log-odds of being preferred to an ordinary photograph, and low "
+                "to high is where that strength probably lies",
+                err=True,
+            )
     elif grepq.ratings is not None:
         fit = grepq.ratings.hash
         typer.echo(f"grepq: {_whose_ratings(grepq.config)}", err=True)

@@ -10,7 +10,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from grepq_iqa.cli.caching import CacheFolder, NoCache, open_cache
-from grepq_iqa.cli.options import Device, Dtype, MaxPixels, MaxSide, OutputFormat, Paths, Threads, set_threads
+from grepq_iqa.cli.options import (
+    Device,
+    Dtype,
+    EngineName,
+    MaxPixels,
+    MaxSide,
+    OutputFormat,
+    Paths,
+    Threads,
+    set_threads,
+)
 from grepq_iqa.cli.ordering import MosLowerIsBetter
 from grepq_iqa.cli.output import Format, RowWriter, choose_format, color_wanted, stdout_for_names
 from grepq_iqa.cli.progress import track
@@ -49,6 +59,7 @@ def rate(
     format: OutputFormat = None,
     cache: CacheFolder = None,
     no_cache: NoCache = False,
+    engine: EngineName = "auto",
     device: Device = "auto",
     dtype: Dtype = "auto",
     max_side: MaxSide = None,
@@ -80,7 +91,7 @@ def rate(
     from grepq_iqa.model import GRepQ
     from grepq_iqa.report.companions import shots_of
 
-    grepq = GRepQ.from_pretrained(model, device=device, dtype=dtype, max_side=max_side)
+    grepq = GRepQ.from_pretrained(model, engine=engine, device=device, dtype=dtype, max_side=max_side)
     grepq.max_pixels = max_pixels or grepq.max_pixels
     if model is not None and not hasattr(grepq, "regressor_"):
         typer.echo(f"grepq: {grepq.name} was not fitted on labels: stars go by the zero-shot score", err=True)
@@ -113,7 +124,7 @@ def _row(
     model: GRepQ, result: Result, limits: tuple[float, ...], reject_below: float, lower_is_better: bool
 ) -> dict[str, Any]:
     """Path, stars and percentile of a picture, or its error."""
-    from grepq_iqa.calibration.standing import mos_standing
+    from grepq_iqa.calibration.standing import labels_of, mos_standing
     from grepq_iqa.report.stars import is_star_scale, stars_of_mos, stars_of_percentile
 
     row: dict[str, Any] = {"path": result.path, "error": result.error}
@@ -123,9 +134,11 @@ def _row(
     if hasattr(model, "regressor_"):
         mos = float(model.predict(features=result.features[None]).mos[0])  # type: ignore[index]  # n of them
         percentile = mos_standing(model, mos, lower_is_better=lower_is_better)
-        labels = model.regressor_.loo_predictions_ + model.regressor_.loo_residuals_
-        tolerance = 1e-6  # the two were taken from one another
-        if is_star_scale(labels.min() + tolerance, labels.max() - tolerance, lower_is_better=lower_is_better):
+        labels = labels_of(model)
+        tolerance = 1e-6  # taken from two numbers that were taken from one another
+        if labels is not None and is_star_scale(
+            labels.min() + tolerance, labels.max() - tolerance, lower_is_better=lower_is_better
+        ):
             rejected = percentile is not None and percentile < reject_below
             return row | {"stars": REJECTED if rejected else stars_of_mos(mos), "percentile": percentile}
     if percentile is None:

@@ -19,10 +19,20 @@ def thumbnail(source: ImageSource, side: int) -> Image.Image:
     Raises:
         ImageError: the source cannot be used.
     """
+    return thumbnail_and_size(source, side)[0]
+
+
+def thumbnail_and_size(source: ImageSource, side: int) -> tuple[Image.Image, tuple[int, int]]:
+    """As `thumbnail`, and width and height in pixels of the whole, upright picture.
+
+    Raises:
+        ImageError: the source cannot be used.
+    """
     from PIL import Image
 
-    values = decode_image(source, max_side=side).values
-    return Image.fromarray((values.transpose(1, 2, 0) * 255).round().astype(np.uint8))
+    decoded = decode_image(source, max_side=side)
+    picture = Image.fromarray((decoded.values.transpose(1, 2, 0) * 255).round().astype(np.uint8))
+    return picture, (decoded.width, decoded.height)
 
 
 def gray_thumbnail(source: ImageSource, side: int = 16) -> NDArray[np.float32]:
