@@ -6,7 +6,7 @@ import dataclasses
 import os
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Size
 
-from grepq_iqa.data.images import DecodedImage, decode_image
+from grepq_iqa.data.images import DecodedImage, ImageSource, decode_image
 from grepq_iqa.errors import GrepqError, ImageError
 from grepq_iqa.feature_cache import FeatureCache
 from grepq_iqa.results import Score
@@ -83,9 +83,14 @@ def score_paths(
         features: whether results carry them.
         cache: knows files that were seen before, and learns those that were not.
     """
-    results = _score_all(model, paths) if cache is None else _score_unknown(model, paths, cache)
+    results = _score_all(model, _named(paths)) if cache is None else _score_unknown(model, paths, cache)
     for result in results:
         yield result if features else dataclasses.replace(result, features=None)
+
+
+def score_sources(model: GRepQ, sources: Iterable[tuple[str, ImageSource]]) -> Iterator[Result]:
+    """As `score_paths`, with features, for pictures that are no files: pairs of what to call one, and the picture."""
+    return _score_all(model, sources)
 
 
 def collect(results: Iterable[Result]) -> Collected:
@@ -118,7 +123,7 @@ def _score_unknown(model: GRepQ, paths: Iterable[str | os.PathLike[str]], cache:
                 score = dataclasses.replace(entry.score, percentile=model.percentile(entry.score.score))
                 order.append(Result(path, score, entry.features, seconds=entry.seconds))
 
-    for result in _score_all(model, unknown()):
+    for result in _score_all(model, _named(unknown())):
         while isinstance(known := order.popleft(), Result):
             yield known
         if result.features is not None:
@@ -129,24 +134,28 @@ def _score_unknown(model: GRepQ, paths: Iterable[str | os.PathLike[str]], cache:
         yield known
 
 
-def _score_all(model: GRepQ, paths: Iterable[str | os.PathLike[str]]) -> Iterator[Result]:
-    source = iter(paths)
+def _named(paths: Iterable[str | os.PathLike[str]]) -> Iterator[tuple[str, str]]:
+    return ((os.fspath(path), os.fspath(path)) for path in paths)
+
+
+def _score_all(model: GRepQ, sources: Iterable[tuple[str, ImageSource]]) -> Iterator[Result]:
+    remaining = iter(sources)
     decode = partial(decode_image, max_side=model.max_side, max_pixels=model.max_pixels)
-    waiting: deque[_Waiting] = deque()
+    waiting: deque[Waiting] = deque()
     started = time.perf_counter()
     with ThreadPoolExecutor(max_workers=min(READ_AHEAD, os.cpu_count() or 1), thread_name_prefix="decode") as pool:
         try:
             while True:
                 while len(waiting) < READ_AHEAD:
                     try:
-                        path = os.fspath(next(source))
+                        path, source = next(remaining)
                     except StopIteration:
                         break
-                    waiting.append(_Waiting(path, pool.submit(decode, path)))
+                    waiting.append(Waiting(path, pool.submit(decode, source)))
                 if not waiting:
                     return
                 group = _next_group(waiting, model.batch_pixels)
-                results = list(_results_of(model, group))
+                results = list(results_of(model, group))
                 each = (time.perf_counter() - started) / len(group)
                 for result in results:
                     yield dataclasses.replace(result, seconds=each)
@@ -157,7 +166,9 @@ def _score_all(model: GRepQ, paths: Iterable[str | os.PathLike[str]]) -> Iterato
 
 
 @dataclass(frozen=True)
-class _Waiting:
+class Waiting:
+    """A picture on its way to the model: what to call it, and its pixels as soon as they are there."""
+
     path: str
     decoded: Future[DecodedImage]
 
@@ -167,7 +178,7 @@ class _Waiting:
         return None if self.decoded.exception() else self.decoded.result().pixels.shape
 
 
-def _next_group(waiting: deque[_Waiting], most_pixels: int) -> list[_Waiting]:
+def _next_group(waiting: deque[Waiting], most_pixels: int) -> list[Waiting]:
     """Take the first file, and those after it of the same size, up to ``most_pixels`` in all; at least one.
 
     Who shares a pass depends on the order of the files alone, never on timing, so that a run can be repeated exactly.
@@ -182,14 +193,15 @@ def _next_group(waiting: deque[_Waiting], most_pixels: int) -> list[_Waiting]:
     return group
 
 
-def _results_of(model: GRepQ, group: list[_Waiting]) -> Iterator[Result]:
+def results_of(model: GRepQ, group: Sequence[Waiting]) -> Iterator[Result]:
+    """Results, with features, of pictures of one size in one pass; waits for those that are not decoded yet."""
     try:
         decoded = [one.decoded.result() for one in group]
         scored = model.score_tensors([image.pixels for image in decoded])
     except (GrepqError, MemoryError, RuntimeError) as error:
         if len(group) > 1:  # whichever it was, it costs the others nothing
             for one in group:
-                yield from _results_of(model, [one])
+                yield from results_of(model, [one])
             return
         yield Result(group[0].path, error=_reason(error))
         return

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -23,6 +22,7 @@ from grepq_iqa.cli.options import (
 )
 from grepq_iqa.cli.streaming import require_output, run_settings, write_rows
 from grepq_iqa.errors import NotFittedError
+from grepq_iqa.rows import predict_row
 
 if TYPE_CHECKING:
     from grepq_iqa.batch import Result
@@ -72,8 +72,6 @@ def predict(
 
     import hashlib
 
-    import numpy as np
-
     from grepq_iqa.model import GRepQ
 
     grepq = GRepQ.from_pretrained(model, device=device, dtype=dtype, max_side=max_side)
@@ -89,15 +87,7 @@ def predict(
         )
 
     def row(result: Result) -> Mapping[str, Any]:
-        if result.score is None or result.features is None:
-            return {}
-        prediction = grepq.predict(features=result.features[None], confidence=confidence)
-        mos, low, high = (np.ravel(v)[0].item() for v in (prediction.mos, prediction.low, prediction.high))
-        notes = list(result.score.warnings)
-        if not math.isfinite(high - low):
-            notes.append(f"too few labels for a {confidence:.0%} interval")
-            low, high = None, None
-        return {"mos": mos, "low": low, "high": high, "warnings": notes}
+        return predict_row(grepq, result, confidence)
 
     write_rows(
         "predict",
