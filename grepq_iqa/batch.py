@@ -6,7 +6,7 @@ import dataclasses
 import os
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -88,7 +88,7 @@ def score_paths(
         yield result if features else dataclasses.replace(result, features=None)
 
 
-def score_sources(model: GRepQ, sources: Iterable[tuple[str, ImageSource]]) -> Iterator[Result]:
+def score_sources(model: GRepQ, sources: Iterable[tuple[str, ImageSource]]) -> Generator[Result, None, None]:
     """As `score_paths`, with features, for pictures that are no files: pairs of what to call one, and the picture."""
     return _score_all(model, sources)
 
@@ -138,7 +138,7 @@ def _named(paths: Iterable[str | os.PathLike[str]]) -> Iterator[tuple[str, str]]
     return ((os.fspath(path), os.fspath(path)) for path in paths)
 
 
-def _score_all(model: GRepQ, sources: Iterable[tuple[str, ImageSource]]) -> Iterator[Result]:
+def _score_all(model: GRepQ, sources: Iterable[tuple[str, ImageSource]]) -> Generator[Result, None, None]:
     remaining = iter(sources)
     decode = partial(decode_image, max_side=model.max_side, max_pixels=model.max_pixels)
     waiting: deque[Waiting] = deque()

@@ -18,6 +18,7 @@ COMMANDS = {
     "fit": ("grepq_iqa.cli.fit:fit", "Learn your own scale from a table of labeled images."),
     "predict": ("grepq_iqa.cli.predict:predict", "Predict MOS with intervals by a fitted model."),
     "select": ("grepq_iqa.cli.select:select", "Choose the images most worth labeling."),
+    "serve": ("grepq_iqa.cli.serve:serve", "Serve a page to score, label and fit, and an API for programs."),
     "weights": ("grepq_iqa.cli.weights:app", "List, download, verify and import models."),
     "benchmark": ("grepq_iqa.cli.benchmark:app", "Measure on the field's public data sets."),
 }
