@@ -47,7 +47,8 @@ def serve(
         typer.Option(help="A name under which clients ask, besides localhost and addresses. May be repeated."),
     ] = None,
     labels: Annotated[
-        Path | None, typer.Option(help="Table of ratings. [default: grepq-labels.csv in the folder]", show_default=False)
+        Path | None,
+        typer.Option(help="Table of ratings. [default: grepq-labels.csv in the folder]", show_default=False),
     ] = None,
     model: ModelName = None,
     device: Device = "auto",

@@ -151,8 +151,10 @@ def predicts_by(service: Service) -> str | None:
 
 
 def require_explain(service: Service) -> None:
-    """Raises:
-    Refusal: this version cannot explain scores.
+    """Refuse where there are no reasons to be had.
+
+    Raises:
+        Refusal: this version cannot explain scores.
     """
     if not hasattr(service.model, "explain"):
         raise Refusal(501, "this version of grepq-iqa does not explain scores", "no reasons")

@@ -50,8 +50,10 @@ class Buffers:
         self.most, self.held = most, 0
 
     def take(self, size: int) -> None:
-        """Raises:
-        Refusal: there is no room for so many more.
+        """Room for so many more.
+
+        Raises:
+            Refusal: there is none.
         """
         if self.held + size > self.most:
             raise busy()

@@ -183,8 +183,10 @@ class Labeling:
                 raise UsageError(f"the model cannot be packed: {error.strerror or error}") from error
 
     def require_fit(self) -> Fit:
-        """Raises:
-        UsageError: nothing is fitted yet.
+        """The last fit.
+
+        Raises:
+            UsageError: nothing is fitted yet.
         """
         if self.fit is None:
             raise UsageError(f"nothing is fitted yet; rate {FEWEST_LABELS} photographs first")

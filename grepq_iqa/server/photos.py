@@ -92,8 +92,10 @@ class PhotoStore:
         return list(self._photos.values())
 
     def get(self, number: int) -> Photo:
-        """Raises:
-        Refusal: there is none of that number.
+        """The photograph of a number.
+
+        Raises:
+            Refusal: there is none of that number.
         """
         try:
             return self._photos[number]
@@ -156,8 +158,10 @@ class PhotoStore:
         return os.fspath(photo.path)
 
     def thumbnail(self, photo: Photo) -> bytes:
-        """Raises:
-        Refusal: there is none.
+        """A small JPEG.
+
+        Raises:
+            Refusal: there is none.
         """
         try:
             return self._thumbnail_path(photo).read_bytes()
@@ -173,7 +177,8 @@ class PhotoStore:
         try:
             return _jpeg(self.source(photo), VIEW_SIDE, _QUALITY)
         except GrepqError as error:
-            raise Refusal(404, f"the photograph cannot be shown: {getattr(error, 'reason', error)}", "unknown") from None
+            reason = getattr(error, "reason", error)
+            raise Refusal(404, f"the photograph cannot be shown: {reason}", "unknown") from None
 
     def close(self) -> None:
         """Delete what was dropped."""

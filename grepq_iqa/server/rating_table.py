@@ -90,7 +90,7 @@ class RatingTable:
         except OSError as error:
             raise UsageError(f"cannot read {self.path}: {error.strerror or error}") from error
         rows = list(csv.reader(io.StringIO(text, newline="")))
-        self._rows = [(row + ["", "", ""])[: max(3, len(row))] for row in rows[1:] if row]
+        self._rows = [row + [""] * (len(HEADER) - len(row)) for row in rows[1:] if row]
         self._state = state
 
     def _write(self) -> None:

@@ -9,6 +9,7 @@ five times as fast at 96 pixels and moves scores by up to 6e-7 of their value.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import threading
@@ -268,8 +269,5 @@ def _answer(job: _Job, value: Any) -> None:
         else:
             job.answer.set_result(value)
 
-    try:
+    with contextlib.suppress(RuntimeError):  # the loop has ended
         job.answer.get_loop().call_soon_threadsafe(settle)
-    except RuntimeError:  # the loop has ended
-        pass
-
