@@ -43,11 +43,13 @@ class Fit:
         model: fitted; shares its encoders with the server's.
         report: what its labels say of it.
         labels: how many there were.
+        predictions: of photographs by number, filled as they are asked for.
     """
 
     model: GRepQ
     report: FitReport
     labels: int
+    predictions: dict[int, dict[str, Any]]
 
 
 class Labeling:
@@ -72,8 +74,8 @@ class Labeling:
         """Of one photograph, None without one."""
         return self.table.find(photo.name, photo.digest)
 
-    def rate(self, photo: Photo, rating: float | None) -> None:
-        """Keep a rating on the disk, or take it back.
+    def rate(self, photo: Photo, rating: float | None) -> int:
+        """Keep a rating on the disk, or take it back; how many of the page's photographs have one then.
 
         Raises:
             UsageError: out of range, the photograph has no score, or the table cannot be written.
@@ -83,6 +85,7 @@ class Labeling:
         if not photo.usable or photo.digest is None:
             raise UsageError("only photographs with a score can be rated")
         self.table.set(photo.name, photo.digest, rating)
+        return sum(one.usable and self.rating(one) is not None for one in self.photos.all())
 
     def choose(self, count: int) -> list[int]:
         """Numbers of the photographs that `grepq select` would choose to label next, most useful first.
@@ -138,14 +141,17 @@ class Labeling:
                 prior=model.prior_,
                 confidence=CONFIDENCE,
             )
-            self.fit = Fit(model, report, len(pairs))
+            self.fit = Fit(model, report, len(pairs), _predicted(model, self.photos.all()))
             return self.fit
 
     def prediction(self, photo: Photo) -> dict[str, Any] | None:
         """``mos``, ``low`` and ``high`` of a photograph on the user's own scale; None before a fit."""
-        if self.fit is None or not photo.usable or photo.result is None:
+        fit = self.fit
+        if fit is None or not photo.usable:
             return None
-        row = completed("predict", photo.result, predict_row(self.fit.model, photo.result, CONFIDENCE))
+        if photo.id not in fit.predictions:
+            fit.predictions.update(_predicted(fit.model, [photo]))
+        row = fit.predictions[photo.id]
         return {name: row[name] for name in ("mos", "low", "high")}
 
     def predictions_csv(self) -> bytes:
@@ -159,9 +165,12 @@ class Labeling:
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(RESULT_FIELDS["predict"])
         for photo in self.photos.all():
-            result = photo.result or Result(photo.name, error="not scored yet")
-            row = completed("predict", result, predict_row(fit.model, result, CONFIDENCE))
-            row |= {"path": photo.name, "warnings": "; ".join(row["warnings"] or [])}
+            if photo.usable:
+                self.prediction(photo)
+                row = fit.predictions[photo.id]
+            else:
+                row = completed("predict", photo.result or Result(photo.name, error="not scored yet"), {})
+            row = row | {"path": photo.name, "warnings": "; ".join(row["warnings"] or [])}
             writer.writerow(["" if value is None else value for value in row.values()])
         return text.getvalue().encode("utf-8", "surrogateescape")
 
@@ -226,6 +235,15 @@ def summary(fit: Fit) -> dict[str, Any]:
         "srcc": None if report.validation is None else vars(report.validation.srcc),
         "curve": figures["learning_curve"],
         "text": report.as_text(),
+    }
+
+
+def _predicted(model: GRepQ, photos: Sequence[Photo]) -> dict[int, dict[str, Any]]:
+    """Rows of `grepq predict` by number, of those photographs that can be predicted."""
+    results = {photo.id: photo.result for photo in photos if photo.usable and photo.result is not None}
+    return {
+        number: completed("predict", result, predict_row(model, result, CONFIDENCE))
+        for number, result in results.items()
     }
 
 

@@ -104,13 +104,15 @@ async def photos(request: Request) -> Response:
     """Everything that the page shows after a reload."""
     service = service_of(request)
     labeling = service.labeling
-    return JSONResponse(
-        {
+
+    def work() -> dict[str, Any]:
+        return {
             "photos": [_shown(service, photo) for photo in service.photos.all()],
             "table": str(labeling.table.path),
             "fit": None if labeling.fit is None else summary(labeling.fit),
         }
-    )
+
+    return JSONResponse(await asyncio.to_thread(work))
 
 
 @router.post("/page/photos")
@@ -201,8 +203,9 @@ async def rate_photo(request: Request, number: int) -> Response:
     """Keep a rating; it is on the disk when this is answered."""
     given = _parsed(Rating, await small_body(request))
     labeling = service_of(request).labeling
-    await asyncio.to_thread(labeling.rate, labeling.photos.get(number), given.rating)
-    return JSONResponse({"rating": given.rating, "labels": _count(service_of(request))})
+    photo = labeling.photos.get(number)
+    labels = await asyncio.to_thread(labeling.rate, photo, given.rating)
+    return JSONResponse({"rating": given.rating, "labels": labels})
 
 
 @router.post("/page/labeling/choose")
@@ -224,7 +227,8 @@ async def fit(request: Request) -> Response:
         predictions = {photo.id: labeling.prediction(photo) for photo in service.photos.all()}
         return {"fit": summary(found), "predictions": predictions}
 
-    return JSONResponse(await asyncio.to_thread(work))
+    async with service.fitting:
+        return JSONResponse(await asyncio.to_thread(work))
 
 
 @router.get("/page/predictions.csv")
@@ -296,10 +300,6 @@ def _shown(service: Service, photo: Photo) -> dict[str, Any]:
         "rating": service.labeling.rating(photo),
         "prediction": service.labeling.prediction(photo),
     }
-
-
-def _count(service: Service) -> int:
-    return sum(1 for photo in service.photos.all() if photo.usable and service.labeling.rating(photo) is not None)
 
 
 def _page(template: str, status: int = 200, **values: Any) -> Response:

@@ -12,6 +12,7 @@ import itertools
 import os
 import shutil
 import tempfile
+import threading
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
@@ -79,6 +80,7 @@ class PhotoStore:
         self._photos: dict[int, Photo] = {}
         self._by_digest: dict[str, Photo] = {}
         self._stored = 0
+        self._lock = threading.Lock()
         self._temporary = Path(tempfile.mkdtemp(prefix="grepq-serve-"))
         for path in paths:
             photo = Photo(next(self._numbers), _name_in(settings.folder, path), path, of_folder=True)
@@ -111,6 +113,10 @@ class PhotoStore:
         file.seek(0)
         data = file.read()
         digest = hashlib.sha256(data).hexdigest()
+        with self._lock:
+            return self._add(name, data, digest)
+
+    def _add(self, name: str, data: bytes, digest: str) -> Photo:
         known = self._by_digest.get(digest)
         if known is not None:
             return known

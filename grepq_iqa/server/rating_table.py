@@ -36,6 +36,8 @@ class RatingTable:
     def __init__(self, path: Path) -> None:
         self._lock = threading.Lock()
         self._rows: list[list[str]] = []
+        self._by_digest: dict[str, list[str]] = {}
+        self._by_name: dict[str, list[str]] = {}
         self._state: tuple[int, int] | None = None
         self.path = _usable(path)
         self._read()
@@ -69,13 +71,20 @@ class RatingTable:
                 self._write()
             except OSError as error:
                 self._rows = before
+                self._index()
                 raise UsageError(f"cannot save the rating to {self.path}: {error.strerror or error}") from error
+            self._index()
 
     def _find(self, name: str, digest: str | None) -> list[str] | None:
-        for row in self._rows:
-            if digest and row[2] == digest:
-                return row
-        return next((row for row in self._rows if row[0] == name and not (row[2] and digest)), None)
+        if digest and digest in self._by_digest:
+            return self._by_digest[digest]
+        row = self._by_name.get(name)
+        return row if row is not None and not (row[2] and digest) else None
+
+    def _index(self) -> None:
+        """Of several rows of one picture, the first counts."""
+        self._by_digest = {row[2]: row for row in reversed(self._rows) if row[2]}
+        self._by_name = {row[0]: row for row in reversed(self._rows)}
 
     def _read(self) -> None:
         """As it is on the disk now, if it has changed."""
@@ -85,6 +94,7 @@ class RatingTable:
                 return
             if state is None:
                 self._rows, self._state = [], None
+                self._index()
                 return
             text = self.path.read_text(encoding="utf-8-sig", errors="surrogateescape")
         except OSError as error:
@@ -92,6 +102,7 @@ class RatingTable:
         rows = list(csv.reader(io.StringIO(text, newline="")))
         self._rows = [row + [""] * (len(HEADER) - len(row)) for row in rows[1:] if row]
         self._state = state
+        self._index()
 
     def _write(self) -> None:
         text = io.StringIO(newline="")

@@ -24,6 +24,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from grepq_iqa.server.answers import Refusal, no_content_leak, send_refusal
 from grepq_iqa.server.metrics import Metrics
+from grepq_iqa.server.settings import HEAD_BYTES
 
 logger = logging.getLogger(__name__)
 
@@ -96,6 +97,11 @@ class Guard:
             self._metrics.request_seconds.labels(route).observe(time.perf_counter() - started)
 
     def _check(self, scope: Scope) -> None:
+        # h11 limits heads that come in pieces; one that came whole is measured here.
+        size = sum(len(name) + len(value) for name, value in scope["headers"])
+        if size + len(scope.get("raw_path") or b"") + len(scope["query_string"]) > HEAD_BYTES:
+            close = {"Connection": "close"}
+            raise Refusal(431, f"the request's head has more than {HEAD_BYTES} bytes", "too large", close)
         headers = Headers(scope=scope)
         hosts = headers.getlist("host")
         if len(hosts) != 1 or not self._is_ours(hosts[0]):

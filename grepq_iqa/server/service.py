@@ -29,6 +29,7 @@ class Service:
 
     Attributes:
         draining: whether the server is about to stop and takes nothing new.
+        fitting: one fit at a time.
         views: large pictures that are decoded to be looked at, besides those on their way to the model.
     """
 
@@ -40,6 +41,7 @@ class Service:
     photos: PhotoStore
     labeling: Labeling
     draining: bool = False
+    fitting: asyncio.Lock = field(default_factory=asyncio.Lock)
     views: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(2))
 
     def require_room(self) -> None:
