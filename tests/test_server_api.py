@@ -160,11 +160,12 @@ def test_explain_answers_what_the_model_says(serve, model, photos, monkeypatch):
 
     def explain(self, image, *, map=False):
         found = Explanation()
-        found.score, found.map = self.score(image), np.eye(4, dtype=np.float32) if map else None
+        found.score, found.map = self.score(image.read()), np.eye(4, dtype=np.float32) if map else None
         return found
 
     monkeypatch.setattr(GRepQ, "explain", explain, raising=False)
     client = serve()
+    assert client.post("/v1/explain", content=photos[0].read_bytes()).json()["rows"][0]["error"] is None
     rows = client.post(
         "/v1/explain?map=1", files=[("a", ("a.jpg", photos[0].read_bytes())), ("b", ("b", b"x"))]
     ).json()["rows"]

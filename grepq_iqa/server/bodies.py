@@ -144,6 +144,7 @@ async def _whole_body(request: Request, settings: Settings, buffers: Buffers) ->
     data = io.BytesIO()
     async for chunk in body_chunks(request, settings.max_picture, "the picture", buffers):
         data.write(chunk)
+    data.seek(0)
     return named_picture(name, data)
 
 
