@@ -54,6 +54,8 @@ def main() -> None:
                 **result,
                 "command_line_seconds": round(seconds["scoring"], 1),
                 "command_line_total_seconds": round(seconds["total"], 1),
+                "command_line_cpu_seconds": round(seconds["cpu"], 1),
+                "cpu_ratio": round(seconds["cpu"] / result["server_cpu_seconds"], 3),
                 "throughput_ratio": round(seconds["scoring"] / result["server_seconds"], 3),
             },
             indent=1,
@@ -84,17 +86,18 @@ async def through_server(files: list[Path], at_once: int, command: list[str], fo
     port = next(int(found[1]) for line in process.stderr if (found := re.search(r"open http://[^:]+:(\d+)/", line)))
     try:
         await send_all(files[:WARM_UP], at_once, port)
-        before = resident_mib(process.pid)
+        before, spent = resident_mib(process.pid), cpu_seconds(process.pid)
         started = time.perf_counter()
         latencies = sorted(await send_all(files, at_once, port))
         seconds = time.perf_counter() - started
-        after = resident_mib(process.pid)
+        after, spent = resident_mib(process.pid), cpu_seconds(process.pid) - spent
     finally:
         process.send_signal(signal.SIGTERM)
         status = process.wait(60)
     return {
         "errors": 0,
         "server_seconds": round(seconds, 1),
+        "server_cpu_seconds": round(spent, 1),
         "p50_ms": round(1000 * latencies[len(latencies) // 2]),
         "p95_ms": round(1000 * latencies[int(0.95 * len(latencies))]),
         "resident_mib_after_warm_up": before,
@@ -135,11 +138,22 @@ def by_command_line(files: list[Path], folder: Path) -> dict[str, float]:
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=folder) as process:
         process.stdin.write("\n".join(map(os.fspath, files)))
         process.stdin.close()
-        first, rows = 0.0, 0
+        first = spent = scoring = 0.0
+        rows = 0
         for _ in process.stdout:
-            first, rows = first or time.perf_counter(), rows + 1
+            rows += 1
+            if rows == 1:
+                first, spent = time.perf_counter(), cpu_seconds(process.pid)
+            elif rows == len(files):
+                scoring, spent = time.perf_counter() - first, cpu_seconds(process.pid) - spent
     assert rows == len(files)
-    return {"total": time.perf_counter() - started, "scoring": time.perf_counter() - first}
+    return {"total": time.perf_counter() - started, "scoring": scoring, "cpu": spent}
+
+
+def cpu_seconds(pid: int) -> float:
+    """Spent by a process so far, in all its threads: does not care who else uses the machine."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def resident_mib(pid: int) -> int:
