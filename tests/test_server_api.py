@@ -245,11 +245,11 @@ def test_a_full_queue_says_when_to_come_again(serve, model, monkeypatch):
     assert answers[0].status_code == 200 and client.post("/v1/score", content=small()).status_code == 200
 
 
-def test_a_thousand_broken_bodies_kill_nothing(serve, photos):
+def test_five_hundred_broken_bodies_kill_nothing(serve, photos):
     """`studies/serve_fuzz.py` sends ten thousand to a real process."""
     client, rng = serve(), random.Random(0)
     seeds = [small(16, format=kind) for kind in ("PNG", "JPEG", "GIF", "BMP", "WEBP", "TIFF", "PPM", "TGA")]
-    for i in range(1000):
+    for i in range(500):
         body = bytearray(seeds[i % len(seeds)])
         for _ in range(rng.randint(1, 8)):
             body[rng.randrange(len(body))] = rng.randrange(256)

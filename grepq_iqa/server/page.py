@@ -61,7 +61,7 @@ async def index(request: Request) -> Response:
     return _page(
         "index.html",
         version=__version__,
-        model=service.model.name,
+        model=Path(service.model.name).name,
         folder=service.settings.folder.name or str(service.settings.folder) if service.settings.folder else "",
         table=str(service.labeling.table.path),
         most=service.settings.max_picture,
