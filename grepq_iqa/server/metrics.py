@@ -15,17 +15,28 @@ class Metrics:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
-        where = {"registry": self.registry}
-        self.requests = Counter("grepq_requests", "Requests answered.", ["route", "status"], **where)
+        self.requests = Counter("grepq_requests", "Requests answered.", ["route", "status"], registry=self.registry)
         self.request_seconds = Histogram(
-            "grepq_request_seconds", "From head to end of the answer.", ["route"], buckets=_SECONDS, **where
+            "grepq_request_seconds",
+            "From head to end of the answer.",
+            ["route"],
+            buckets=_SECONDS,
+            registry=self.registry,
         )
-        self.pictures = Counter("grepq_pictures", "Pictures scored, and those that could not be.", ["outcome"], **where)
-        self.decode_seconds = Histogram("grepq_decode_seconds", "Decoding a picture.", buckets=_SECONDS, **where)
-        self.model_seconds = Histogram("grepq_model_seconds", "A pass of the model.", buckets=_SECONDS, **where)
-        self.batch_size = Histogram("grepq_batch_pictures", "Pictures in a pass.", buckets=_PICTURES, **where)
-        self.refused = Counter("grepq_refused", "Requests refused, by why.", ["reason"], **where)
-        self._occupied = Gauge("grepq_queue_pictures", "Pictures that wait or are worked on.", **where)
+        self.pictures = Counter(
+            "grepq_pictures", "Pictures scored, and those that could not be.", ["outcome"], registry=self.registry
+        )
+        self.decode_seconds = Histogram(
+            "grepq_decode_seconds", "Decoding a picture.", buckets=_SECONDS, registry=self.registry
+        )
+        self.model_seconds = Histogram(
+            "grepq_model_seconds", "A pass of the model.", buckets=_SECONDS, registry=self.registry
+        )
+        self.batch_size = Histogram(
+            "grepq_batch_pictures", "Pictures in a pass.", buckets=_PICTURES, registry=self.registry
+        )
+        self.refused = Counter("grepq_refused", "Requests refused, by why.", ["reason"], registry=self.registry)
+        self._occupied = Gauge("grepq_queue_pictures", "Pictures that wait or are worked on.", registry=self.registry)
 
     def watch_queue(self, occupied: Callable[[], int]) -> None:
         """Ask ``occupied`` whenever metrics are read."""

@@ -42,8 +42,11 @@ function report() {
   byId("progress").max = Math.max(1, total);
   byId("progress").value = done;
   byId("progress-text").textContent = `${done} of ${total} scored`;
-  if (!busy && total) byId("status").textContent = `${done} scored.`;
-  else if (busy) byId("status").textContent = "";
+  if (!busy && total) {
+    byId("status").textContent = `${done} scored.`;
+    labeling.catchUp();
+  }
+  if (busy) byId("status").textContent = "";
 }
 
 function add(files, { all = true } = {}) {
@@ -101,6 +104,7 @@ async function begin() {
   button.addEventListener("click", () => { button.hidden = true; enqueue(jobs); });
   if (jobs.length > AT_START) button.hidden = false;
   else if (jobs.length) enqueue(jobs);
+  else labeling.catchUp();
 }
 
 byId("choose-files").addEventListener("click", () => byId("files").click());

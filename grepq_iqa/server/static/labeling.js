@@ -9,7 +9,7 @@ const AT_A_TIME = 20;
 const fewest = Number(document.body.dataset.fewest);
 const dialog = byId("rater");
 let ids = [], at = 0, saving = Promise.resolve();
-let fitting = false, outdated = false;
+let fitting = false, outdated = false, fitted = 0;
 
 const rated = () => photos().filter(one => one.rating !== null && one.row && !one.row.error).length;
 
@@ -99,8 +99,15 @@ export async function refit() {
   }
 }
 
+// After a reload or a crash the ratings are there, and the fit may not be.
+export function catchUp() {
+  const count = rated();
+  if (count >= fewest && count !== fitted && !dialog.open) refit();
+}
+
 export function showFit(fit) {
   if (!fit) return;
+  fitted = fit.labels;
   byId("scale").hidden = false;
   byId("fit-text").replaceChildren(
     make("p", { text: `Fitted on ${fit.labels} of your ratings. Tiles show what you would say, with 90 % intervals.` }),
@@ -131,5 +138,5 @@ export function listen() {
     else if (event.key === "ArrowLeft" || event.key === "Backspace") { event.preventDefault(); byId("rater-back").click(); }
     else if (event.key === "ArrowRight") { event.preventDefault(); byId("rater-skip").click(); }
   });
-  dialog.addEventListener("close", () => byId("label-some").focus());
+  dialog.addEventListener("close", () => { byId("label-some").focus(); saving.then(catchUp); });
 }
