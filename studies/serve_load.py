@@ -25,7 +25,7 @@ from PIL import Image
 
 SIZES = ((96, 96), (128, 128), (160, 120), (224, 224), (320, 240), (400, 300), (512, 384), (640, 480))
 MEDIUM, LARGE = (1600, 1200), (6000, 4000)
-WARM_UP = 100
+WARM_UP = 64
 SERVER = [sys.executable, "-m", "grepq_iqa", "serve", "--port", "0"]
 
 

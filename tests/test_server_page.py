@@ -47,9 +47,11 @@ def holiday(tmp_path_factory, photos) -> Path:
     """Sixteen real photographs, from sharp to blurred; one name is HTML; one file is no picture."""
     folder = tmp_path_factory.mktemp("page") / "holiday"
     folder.mkdir()
-    for i in range(15):
-        picture = Image.open(photos[i % 4]).convert("RGB").resize((240, 135 + i))
-        picture.filter(ImageFilter.GaussianBlur(i // 4)).save(folder / f"photo {i:02d}.jpg")
+    for i in range(15):  # a quarter of a photograph each, so that none is a copy of another
+        picture = Image.open(photos[i % 4]).convert("RGB")
+        left, top = (i // 4) % 2 * 384, i // 8 * 216
+        picture = picture.crop((left, top, left + 384, top + 216)).resize((240, 135 + i))
+        picture.filter(ImageFilter.GaussianBlur(i % 3)).save(folder / f"photo {i:02d}.jpg")
     if os.name == "posix":
         shutil.copy(folder / "photo 00.jpg", folder / EVIL)
     (folder / "broken.jpg").write_bytes(b"\xff\xd8 no picture")

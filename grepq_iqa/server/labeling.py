@@ -218,6 +218,10 @@ def summary(fit: Fit) -> dict[str, Any]:
     gain = (figures["learning_curve"] or {}).get("gain_by_doubling")
     if gain is not None:
         sentences.append(f"{fit.labels} more labels would add {gain:.2f} to SRCC at best.")
+    else:
+        sentences.append(
+            "What more labels would add cannot be told from so few different photographs; label some more."
+        )
     needed = (figures["compared_with_zero_shot"] or {}).get("labels_needed")
     if needed:
         upper = needed["high"] or "more"
