@@ -146,8 +146,9 @@ def test_the_whole_loop_by_the_keyboard_alone(page, holiday, photos, tiny_model,
         server.process.wait()
     with ServerProcess(holiday, "--model", tiny_model, cwd=tmp_path) as server:
         page.goto(server.url)
-        expect(page.locator(".tile", has_text="you:")).to_have_count(6, timeout=60_000)
         expect(page.locator("#status")).to_contain_text("scored.", timeout=60_000)
+        page.set_input_files("#files", [str(photos[0])])  # dropped again, it is known by its content
+        expect(page.locator(".tile", has_text="you:")).to_have_count(6, timeout=60_000)
         page.focus("#label-some")
         page.keyboard.press("Enter")
         for i in range(5):

@@ -157,7 +157,7 @@ async def _parts(request: Request, settings: Settings, buffers: Buffers) -> list
         raise Refusal(400, f"the form cannot be read: {error.message}", "form", {"Connection": "close"}) from None
     except (KeyError, ValueError, UnicodeError):
         raise Refusal(400, "the form cannot be read", "form", {"Connection": "close"}) from None
-    pictures = []
+    pictures: list[Picture] = []
     for _, part in form.multi_items():
         if not isinstance(part, UploadFile):
             continue
@@ -175,8 +175,7 @@ async def _parts(request: Request, settings: Settings, buffers: Buffers) -> list
 def named_picture(name: str, file: Any) -> Picture:
     """A picture whose file tells decoders no more of its name than the ending, which raw files are known by."""
     ending = PurePosixPath(name).suffix.lower()
-    wrapped = io.BufferedReader(file) if isinstance(file, io.RawIOBase) else file
-    wrapped = _Named(wrapped, "<picture>" + (ending if ending in RAW_EXTENSIONS else ""))
+    wrapped: Any = _Named(file, "<picture>" + (ending if ending in RAW_EXTENSIONS else ""))
     return Picture(name, wrapped)
 
 

@@ -61,7 +61,7 @@ class DrainingServer(uvicorn.Server):
         self._on_stop = on_stop
 
     @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:  # type: ignore[override]
+    def capture_signals(self) -> Iterator[None]:
         """Signals end the serving, not the process."""
         if threading.current_thread() is not threading.main_thread():
             yield
