@@ -25,7 +25,7 @@ from PIL import Image
 
 SIZES = ((96, 96), (128, 128), (160, 120), (224, 224), (320, 240), (400, 300), (512, 384), (640, 480))
 MEDIUM, LARGE = (1600, 1200), (6000, 4000)
-WARM_UP = 64
+WARM_UP = 64  # requests before the first reading of memory, and behind them one of every size
 SERVER = [sys.executable, "-m", "grepq_iqa", "serve", "--port", "0"]
 
 
@@ -85,7 +85,8 @@ async def through_server(files: list[Path], at_once: int, command: list[str], fo
     process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=folder)
     port = next(int(found[1]) for line in process.stderr if (found := re.search(r"open http://[^:]+:(\d+)/", line)))
     try:
-        await send_all(files[:WARM_UP], at_once, port)
+        every_size = {file.stat().st_ino: file for file in files}
+        await send_all([*files[:WARM_UP], *every_size.values()], at_once, port)
         before, spent = resident_mib(process.pid), cpu_seconds(process.pid)
         started = time.perf_counter()
         latencies = sorted(await send_all(files, at_once, port))

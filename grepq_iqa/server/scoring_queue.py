@@ -23,10 +23,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from grepq_iqa.batch import READ_AHEAD, Result, Waiting, results_of, score_sources
 from grepq_iqa.data.images import DecodedImage, ImageSource, decode_image
 from grepq_iqa.errors import GrepqError
+from grepq_iqa.server.memory import return_freed_memory
 
 if TYPE_CHECKING:
     from grepq_iqa.model import GRepQ
     from grepq_iqa.server.metrics import Metrics
+
+_PASSES_BETWEEN_TRIMS = 32
 
 T = TypeVar("T")
 Finish = Callable[[Result], Any]
@@ -185,6 +188,7 @@ class ScoringQueue:
     # --- in the model's thread --------------------------------------------------------------------------------------
 
     def _work(self) -> None:
+        passes = 0
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: self._ready or self._others or self._closing)
@@ -194,6 +198,9 @@ class ScoringQueue:
                 other = self._others.popleft() if self._others else None
             if group:
                 self._guarded(group, lambda group=group: self._score(group))  # type: ignore[misc]
+            passes += 1
+            if passes % _PASSES_BETWEEN_TRIMS == 0:
+                return_freed_memory()
             if other is not None:
                 self._guarded([other], lambda other=other: self._advance(other))  # type: ignore[misc]
 
