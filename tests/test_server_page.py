@@ -151,6 +151,7 @@ def test_the_whole_loop_by_the_keyboard_alone(page, holiday, photos, tiny_model,
         expect(page.locator(".tile", has_text="you:")).to_have_count(6, timeout=60_000)
         page.focus("#label-some")
         page.keyboard.press("Enter")
+        expect(page.locator("#rater")).to_be_visible()
         for i in range(5):
             page.keyboard.press(str(1 + i % 5))
         expect(page.locator("#scale")).to_be_attached()
