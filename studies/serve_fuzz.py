@@ -43,13 +43,20 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=folder)
         port = next(int(found[1]) for line in process.stderr if (found := re.search(r"open http://[^:]+:(\d+)/", line)))
-        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
-        for _ in range(options.bodies):
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+        for number in range(options.bodies):
             connection.request("POST", "/v1/score", broken(rng, seeds), {"Content-Type": rng.choice(TYPES)})
-            answer = connection.getresponse()
+            try:
+                answer = connection.getresponse()
+            except TimeoutError as error:
+                raise SystemExit(f"no answer to body {number}") from error
             text = answer.read().decode()
             statuses[answer.status] += 1
-            assert answer.status in (200, 400) and "Traceback" not in text and ".py" not in text, (answer.status, text)
+            assert answer.status in (200, 400) and "Traceback" not in text and ".py" not in text, (
+                number,
+                answer.status,
+                text,
+            )
         connection.request("POST", "/v1/score", seeds[0])
         assert json.loads(connection.getresponse().read())["rows"][0]["error"] is None
         process.send_signal(signal.SIGTERM)

@@ -75,7 +75,12 @@ async def unless_gone(request: Request, work: Awaitable[T]) -> T:
     Raises:
         Refusal: the client has gone, or the queue is full.
     """
-    task, gone = asyncio.ensure_future(work), asyncio.ensure_future(request.receive())
+
+    async def goes_away() -> None:
+        while (await request.receive())["type"] != "http.disconnect":
+            pass
+
+    task, gone = asyncio.ensure_future(work), asyncio.ensure_future(goes_away())
     try:
         await asyncio.wait({task, gone}, return_when=asyncio.FIRST_COMPLETED)
         if not task.done():
