@@ -6,7 +6,7 @@ import dataclasses
 import os
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from grepq_iqa.data.images import DecodedImage, decode_image
+from grepq_iqa.data.images import DecodedImage, ImageSource, decode_image
 from grepq_iqa.errors import GrepqError, ImageError
 from grepq_iqa.feature_cache import FeatureCache
 from grepq_iqa.results import Score
@@ -86,9 +86,14 @@ def score_paths(
         features: whether results carry them.
         cache: knows files that were seen before, and learns those that were not.
     """
-    results = _score_all(model, paths) if cache is None else _score_unknown(model, paths, cache)
+    results = _score_all(model, _named(paths)) if cache is None else _score_unknown(model, paths, cache)
     for result in results:
         yield result if features else dataclasses.replace(result, features=None)
+
+
+def score_sources(model: GRepQ, sources: Iterable[tuple[str, ImageSource]]) -> Generator[Result, None, None]:
+    """As `score_paths`, with features, for pictures that are no files: pairs of what to call one, and the picture."""
+    return _score_all(model, sources)
 
 
 def collect(results: Iterable[Result]) -> Collected:
@@ -121,7 +126,7 @@ def _score_unknown(model: GRepQ, paths: Iterable[str | os.PathLike[str]], cache:
                 score = dataclasses.replace(entry.score, percentile=model.percentile(entry.score.score))
                 order.append(Result(path, score, entry.features, seconds=entry.seconds))
 
-    for result in _score_all(model, unknown()):
+    for result in _score_all(model, _named(unknown())):
         while isinstance(known := order.popleft(), Result):
             yield known
         # A file that was written meanwhile may have been decoded with another content than the digest's.
@@ -133,12 +138,16 @@ def _score_unknown(model: GRepQ, paths: Iterable[str | os.PathLike[str]], cache:
         yield known
 
 
-def _score_all(model: GRepQ, paths: Iterable[str | os.PathLike[str]]) -> Iterator[Result]:
-    source = enumerate(paths)
+def _named(paths: Iterable[str | os.PathLike[str]]) -> Iterator[tuple[str, str]]:
+    return ((os.fspath(path), os.fspath(path)) for path in paths)
+
+
+def _score_all(model: GRepQ, sources: Iterable[tuple[str, ImageSource]]) -> Generator[Result, None, None]:
+    remaining = enumerate(sources)
     decode = partial(decode_image, max_side=model.max_side, max_pixels=model.max_pixels)
     buckets = model.batch_pixels >= BUCKETS_FROM
     ahead = READ_AHEAD_BUCKETS if buckets else READ_AHEAD
-    waiting: deque[_Waiting] = deque()
+    waiting: deque[Waiting] = deque()
     finished: dict[int, Result] = {}  # those that overtook others
     due = 0
     started = time.perf_counter()
@@ -147,15 +156,14 @@ def _score_all(model: GRepQ, paths: Iterable[str | os.PathLike[str]]) -> Iterato
             while True:
                 while len(waiting) < ahead:
                     try:
-                        index, given = next(source)
+                        index, (path, source) = next(remaining)
                     except StopIteration:
                         break
-                    path = os.fspath(given)
-                    waiting.append(_Waiting(index, path, pool.submit(decode, path)))
+                    waiting.append(Waiting(path, pool.submit(decode, source), index))
                 if not waiting:
                     return
                 group = _next_group(waiting, model.batch_pixels, buckets=buckets)
-                results = list(_results_of(model, group))
+                results = list(results_of(model, group))
                 each = (time.perf_counter() - started) / len(group)
                 for one, result in zip(group, results, strict=True):
                     finished[one.index] = dataclasses.replace(result, seconds=each)
@@ -185,10 +193,12 @@ def _stamp(path: str) -> tuple[int, int, int] | None:
 
 
 @dataclass(frozen=True)
-class _Waiting:
-    index: int
+class Waiting:
+    """A picture on its way to the model: what to call it, its pixels as soon as they are there, its place in a row."""
+
     path: str
     decoded: Future[DecodedImage]
+    index: int = 0
 
     @property
     def size(self) -> tuple[int, ...] | None:
@@ -196,7 +206,7 @@ class _Waiting:
         return None if self.decoded.exception() else self.decoded.result().values.shape
 
 
-def _next_group(waiting: deque[_Waiting], most_pixels: int, *, buckets: bool) -> list[_Waiting]:
+def _next_group(waiting: deque[Waiting], most_pixels: int, *, buckets: bool) -> list[Waiting]:
     """Take the first file and others of the same size, up to ``most_pixels`` in all; at least one.
 
     The others are those right after it, or with ``buckets`` any that wait. Who shares a pass depends on the order of
@@ -218,14 +228,15 @@ def _next_group(waiting: deque[_Waiting], most_pixels: int, *, buckets: bool) ->
     return group
 
 
-def _results_of(model: GRepQ, group: list[_Waiting]) -> Iterator[Result]:
+def results_of(model: GRepQ, group: Sequence[Waiting]) -> Iterator[Result]:
+    """Results, with features, of pictures of one size in one pass; waits for those that are not decoded yet."""
     try:
         decoded = [one.decoded.result() for one in group]
         scored = model.score_tensors([image.values for image in decoded])
     except (GrepqError, MemoryError, RuntimeError) as error:
         if len(group) > 1:  # whichever it was, it costs the others nothing
             for one in group:
-                yield from _results_of(model, [one])
+                yield from results_of(model, [one])
             return
         yield Result(group[0].path, error=_reason(error))
         return

@@ -23,6 +23,7 @@ COMMANDS = {
     "pick": ("grepq_iqa.cli.pick:pick", "Pick the best of each burst; copy, move or link them."),
     "rate": ("grepq_iqa.cli.rate:rate", "Rate photographs with stars in XMP sidecars."),
     "report": ("grepq_iqa.cli.report:report", "Write a page of photographs to look through."),
+    "serve": ("grepq_iqa.cli.serve:serve", "Serve a page to score, label and fit, and an API for programs."),
     "weights": ("grepq_iqa.cli.weights:app", "List, download, verify and import models."),
     "export": ("grepq_iqa.cli.export:export", "Write a model's encoders as ONNX, in float32 or int8."),
     "benchmark": ("grepq_iqa.cli.benchmark:app", "Measure on the field's public data sets."),

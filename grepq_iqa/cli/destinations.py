@@ -18,14 +18,8 @@ from grepq_iqa.data.pair_table import holds_answers
 from grepq_iqa.data.tables import SUFFIXES, read_table
 from grepq_iqa.errors import LabelsError, UsageError
 from grepq_iqa.files import same_file_key
+from grepq_iqa.rows import RESULT_FIELDS
 from grepq_iqa.text import MARK
-
-RESULT_FIELDS = {
-    "score": ("path", "score", "low_level", "high_level", "percentile", "warnings", "error"),
-    "predict": ("path", "mos", "low", "high", "warnings", "error"),
-    "pick": ("path", "group", "pick", "score", "mos", "percentile", "taken", "why", "error"),
-}
-"""Fields of the rows of each command: the header by which a file of them is known."""
 
 _ENDS = 1 << 16  # bytes at both ends of a file in which its metadata stand
 

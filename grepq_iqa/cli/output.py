@@ -16,6 +16,7 @@ import typer
 
 from grepq_iqa.data.formats import EXTENSIONS, OTHER_PICTURES
 from grepq_iqa.errors import UsageError
+from grepq_iqa.rows import rounded
 from grepq_iqa.text import printable
 
 
@@ -109,7 +110,7 @@ class RowWriter:
 
     def write(self, row: Mapping[str, Any]) -> None:
         """One row; missing fields are empty, lists are joined by "; " outside JSON."""
-        values = {field: _rounded(row.get(field)) for field in self._fields}
+        values = {field: rounded(row.get(field)) for field in self._fields}
         if self._format in (Format.jsonl, Format.json):
             # In a JSON array, too, every row has a line of its own, so that a cut file can be gone on with.
             between = ",\n" if self._format is Format.json and self._rows else ""
@@ -157,13 +158,6 @@ def stdout_for_names() -> IO[str]:
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(errors="surrogateescape")
     return sys.stdout
-
-
-def _rounded(value: Any) -> Any:
-    """Six significant digits say all that a score knows."""
-    if isinstance(value, float):
-        return float(f"{value:.6g}")
-    return list(value) if isinstance(value, tuple) else value
 
 
 def _as_text(value: Any) -> str:

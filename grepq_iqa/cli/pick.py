@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from grepq_iqa.cli.caching import CacheFolder, NoCache, open_cache
-from grepq_iqa.cli.destinations import RESULT_FIELDS, require_writable
+from grepq_iqa.cli.destinations import require_writable
 from grepq_iqa.cli.options import (
     Device,
     Dtype,
@@ -33,6 +33,7 @@ from grepq_iqa.cli.progress import track
 from grepq_iqa.cli.row_file import write_rows_whole
 from grepq_iqa.cli.streaming import run_settings, say_skipped
 from grepq_iqa.errors import GrepqError, UsageError
+from grepq_iqa.rows import RESULT_FIELDS
 from grepq_iqa.text import printable
 
 if TYPE_CHECKING:

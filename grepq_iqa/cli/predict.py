@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -38,6 +37,7 @@ from grepq_iqa.cli.ordering import (
 )
 from grepq_iqa.cli.streaming import require_output, run_settings, write_rows
 from grepq_iqa.errors import NotFittedError
+from grepq_iqa.rows import predict_row
 
 if TYPE_CHECKING:
     from grepq_iqa.batch import Result
@@ -114,8 +114,6 @@ def predict(
 
     import hashlib
 
-    import numpy as np
-
     from grepq_iqa.calibration.standing import mos_standing
     from grepq_iqa.model import GRepQ
 
@@ -138,16 +136,8 @@ def predict(
         )
 
     def row(result: Result) -> Mapping[str, Any]:
-        if result.score is None or result.features is None:
-            return {}
-        prediction = grepq.predict(features=result.features[None], confidence=confidence)
-        mos, low, high = (np.ravel(v)[0].item() for v in (prediction.mos, prediction.low, prediction.high))
-        notes = list(result.score.warnings)
-        if not math.isfinite(high - low):
-            notes.append(f"too few labels for a {confidence:.0%} interval")
-            low, high = None, None
-        standing = mos_standing(grepq, mos, lower_is_better=lower_is_better)
-        return {"mos": mos, "low": low, "high": high, "percentile": standing, "warnings": notes}
+        found = predict_row(grepq, result, confidence)
+        return found and found | {"percentile": mos_standing(grepq, found["mos"], lower_is_better=lower_is_better)}
 
     write_rows(
         "predict",

@@ -16,10 +16,11 @@ from types import TracebackType
 from typing import IO, Any
 
 from grepq_iqa._version import __version__
-from grepq_iqa.cli.destinations import RESULT_FIELDS, is_results
+from grepq_iqa.cli.destinations import is_results
 from grepq_iqa.cli.output import Format, RowWriter, stdout_for_names
 from grepq_iqa.errors import UsageError
 from grepq_iqa.files import replacing, same_file_key, write_atomically
+from grepq_iqa.rows import RESULT_FIELDS
 from grepq_iqa.text import MARK
 
 

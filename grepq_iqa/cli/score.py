@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
-
 from grepq_iqa.cli.caching import CacheFolder, NoCache, open_cache
 from grepq_iqa.cli.options import (
     Device,
@@ -25,9 +22,7 @@ from grepq_iqa.cli.options import (
 )
 from grepq_iqa.cli.ordering import FailUnder, MinPercentile, MinScore, Ordering, Sort, Summary, Top, Worst
 from grepq_iqa.cli.streaming import require_output, run_settings, write_rows
-
-if TYPE_CHECKING:
-    from grepq_iqa.batch import Result
+from grepq_iqa.rows import score_row
 
 
 def score(
@@ -96,7 +91,7 @@ def score(
         "score",
         grepq,
         paths,
-        _row,
+        score_row,
         output=output,
         format=chosen,
         settings=run_settings(grepq),
@@ -105,16 +100,3 @@ def score(
         ordering=ordering,
         cache=open_cache(grepq, cache, no_cache),
     )
-
-
-def _row(result: Result) -> Mapping[str, Any]:
-    if result.score is None:
-        return {}
-    found = result.score
-    return {
-        "score": found.score,
-        "low_level": found.low_level,
-        "high_level": found.high_level,
-        "percentile": found.percentile,
-        "warnings": list(found.warnings),
-    }

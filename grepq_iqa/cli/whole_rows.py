@@ -12,11 +12,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from grepq_iqa.cli.destinations import RESULT_FIELDS, is_results
+from grepq_iqa.cli.destinations import is_results
 from grepq_iqa.cli.output import Format, RowWriter, stdout_for_names
 from grepq_iqa.cli.row_file import RowFile, explained, read_rows, settings_path, write_rows_whole
 from grepq_iqa.errors import UsageError
 from grepq_iqa.files import same_file_key
+from grepq_iqa.rows import RESULT_FIELDS
 
 Rows = list[Mapping[str, Any]]
 
