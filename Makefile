@@ -31,8 +31,9 @@ demo: $(demo_ready)
 	@HF_HUB_OFFLINE=1 $(PYTHON) examples/score_photos.py
 	@echo; echo "Next, your own:  $(GREPQ) score $(or $(wildcard $(HOME)/Pictures),PHOTO_OR_FOLDER)"
 
+# A process a core, of one thread each; tests of one file share what they have made.
 test: $(dev_ready)
-	$(PYTHON) -m pytest
+	OMP_NUM_THREADS=1 $(PYTHON) -m pytest -n auto --dist loadfile
 
 check: lint types test
 
