@@ -20,7 +20,7 @@ from grepq_iqa.data.patches import iter_patches, reflect_up_to
 from grepq_iqa.devices import autocast, choose_device, choose_dtype, one_blas_thread
 from grepq_iqa.encoders.inference import prepare_for_inference
 from grepq_iqa.errors import LabelsError, NotFittedError, UsageError
-from grepq_iqa.results import Prediction, Score
+from grepq_iqa.results import Explanation, Prediction, Score
 from grepq_iqa.weights.loading import ModelComponents, load_components
 
 if TYPE_CHECKING:
@@ -182,6 +182,30 @@ class GRepQ:
             ImageError: an image cannot be used.
         """
         return self._score_sources(split_batch(images)[0])
+
+    @overload
+    def explain(self, images: ImageSource, *, map: bool = False) -> Explanation: ...  # type: ignore[overload-overlap]
+    @overload
+    def explain(self, images: Sequence[ImageSource], *, map: bool = False) -> list[Explanation]: ...
+
+    def explain(
+        self, images: ImageSource | Sequence[ImageSource], *, map: bool = False
+    ) -> Explanation | list[Explanation]:
+        """Why images are poor, as amounts and in words, and with ``map`` where (docs/explain.md).
+
+        Args:
+            images: as for :meth:`score`.
+            map: fill :attr:`Explanation.map`.
+
+        Raises:
+            ImageError: an image cannot be used.
+        """
+        from grepq_iqa.explain.explanation import explain_image
+
+        sources, single = split_batch(images)
+        settings = {"max_side": self.max_side, "max_pixels": self.max_pixels}
+        found = [explain_image(source, self.score, map=map, **settings) for source in sources]
+        return found[0] if single else found
 
     def fit(
         self,

@@ -17,6 +17,7 @@ COMMANDS = {
     "score": ("grepq_iqa.cli.score:score", "Score images; higher is better."),
     "fit": ("grepq_iqa.cli.fit:fit", "Learn your own scale from a table of labeled images."),
     "predict": ("grepq_iqa.cli.predict:predict", "Predict MOS with intervals by a fitted model."),
+    "explain": ("grepq_iqa.cli.explain:explain", "Say why photographs are poor, and where."),
     "select": ("grepq_iqa.cli.select:select", "Choose the images most worth labeling."),
     "weights": ("grepq_iqa.cli.weights:app", "List, download, verify and import models."),
     "benchmark": ("grepq_iqa.cli.benchmark:app", "Measure on the field's public data sets."),

@@ -21,8 +21,14 @@ from grepq_iqa.text import MARK
 RESULT_FIELDS = {
     "score": ("path", "score", "low_level", "high_level", "percentile", "warnings", "error"),
     "predict": ("path", "mos", "low", "high", "warnings", "error"),
+    "explain": (
+        *("path", "score", "percentile", "sharpness", "noise", "compression", "dark", "bright", "contrast"),
+        *("color_cast", "saturation", "over_sharpening", "upscaling", "reasons", "sentence", "warnings", "error"),
+    ),
 }
 """Fields of the rows of each command: the header by which a file of them is known."""
+TABLE_FIELDS = RESULT_FIELDS | {"explain": ("path", "score", "percentile", "sentence", "warnings", "error")}
+"""What of them a table on a terminal has room for."""
 
 _ENDS = 1 << 16  # bytes at both ends of a file in which its metadata stand
 

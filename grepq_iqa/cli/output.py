@@ -35,6 +35,7 @@ SUFFIXES = {
 }
 """Endings of files of rows, in lower case, and what they mean."""
 
+_WORDS = ("sentence", "warnings", "error")  # fields of words, which end a line of a table
 _PLAIN_SUFFIXES = {"", ".txt", ".log"}  # that promise nothing
 
 
@@ -103,7 +104,7 @@ class RowWriter:
 
     def _table_line(self, values: Mapping[str, Any]) -> str:
         """Fixed columns, because rows appear before their successors are known; words go last and are not cut."""
-        numbers = [f for f in self._fields if f not in {"path", "warnings", "error"}]
+        numbers = [f for f in self._fields if f != "path" and f not in _WORDS]
         room = max(24, min(60, shutil.get_terminal_size().columns - 12 * len(numbers) - 2))
         path = printable(_as_text(values.get("path")))
         path = path if len(path) <= room else "…" + path[1 - room :]
@@ -114,7 +115,7 @@ class RowWriter:
             if field == "percentile" and isinstance(value, float):
                 shown = f"{value:.0f}"
             cells.append(shown.rjust(11))
-        words = [printable(_as_text(values.get(f))) for f in ("warnings", "error") if f in self._fields]
+        words = [printable(_as_text(values.get(f))) for f in _WORDS if f in self._fields]
         return (" ".join(cells) + "  " + "  ".join(word for word in words if word)).rstrip() + "\n"
 
 

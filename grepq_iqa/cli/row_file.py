@@ -16,7 +16,7 @@ from types import TracebackType
 from typing import IO, Any
 
 from grepq_iqa._version import __version__
-from grepq_iqa.cli.destinations import RESULT_FIELDS, is_results
+from grepq_iqa.cli.destinations import RESULT_FIELDS, TABLE_FIELDS, is_results
 from grepq_iqa.cli.output import Format, RowWriter, stdout_for_names
 from grepq_iqa.errors import UsageError
 from grepq_iqa.files import same_file_key, write_atomically
@@ -43,7 +43,8 @@ class RowFile:
     def __init__(
         self, command: str, output: Path | None, format: Format, settings: Mapping[str, Any], *, resume: bool = False
     ) -> None:
-        self._fields, self._output, self._format = RESULT_FIELDS[command], output, format
+        fields = TABLE_FIELDS if format is Format.table else RESULT_FIELDS
+        self._fields, self._output, self._format = fields[command], output, format
         self._record = {"generator": f"{MARK} {__version__}", "command": command, "settings": dict(settings)}
         self._stream: IO[str] | None = None
         self._writer: RowWriter | None = None

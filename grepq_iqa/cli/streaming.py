@@ -80,8 +80,9 @@ def write_rows(
         results: Iterator[Result] = score_paths(model, files, features=features)
         for result in track(results, command, total, rows_on_stdout=output is None):
             seen += 1
-            failed += result.error is not None
-            rows.write({"path": result.path, "warnings": [], "error": result.error} | dict(row_of(result)))
+            row = {"path": result.path, "warnings": [], "error": result.error} | dict(row_of(result))
+            failed += row["error"] is not None
+            rows.write(row)
         nothing = not seen and not rows.done
     say_skipped(skipped)
     if nothing:
