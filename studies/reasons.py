@@ -28,7 +28,7 @@ from grepq_iqa.files import sha256_of
 from grepq_iqa.training.data.distortions import SEVERITIES, Picture, compose
 from grepq_iqa.training.reasons import clean_start, saved
 
-SHRINK, SIDE = 0.6, 512
+SHRINK, SIDE = 0.6, 400
 PAIRS = 3  # of every photograph
 PAIR_SEVERITIES = (2, 3, 4)
 START_QUALITY = 90  # of the JPEG that the second clean copy goes through
@@ -72,8 +72,10 @@ _ORDER = {
     name: place
     for place, name in enumerate(
         # as it happens: light, lens, sensor, development, resizing, saving
-        ("dark", "bright", "contrast", "color_cast", "sharpness", "noise", "dull", "garish")
-        + ("upscaling", "over_sharpening", "compression")
+        [
+            *("dark", "bright", "contrast", "color_cast", "sharpness", "noise", "dull", "garish"),
+            *("upscaling", "over_sharpening", "compression"),
+        ]
     )
 }
 

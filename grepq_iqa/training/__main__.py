@@ -1,4 +1,4 @@
-"""``python -m grepq_iqa.training``: prepare, low-level, high-level, export, ratings, evaluate, publish."""
+"""``python -m grepq_iqa.training``: prepare, low-level, high-level, export, ratings, reasons, evaluate, publish."""
 
 from __future__ import annotations
 
@@ -260,6 +260,45 @@ def ratings(
         f"{model}: ratings of {int(predictor.counts.sum())} photographs; a middling one's 90 % interval goes "
         f"from {low[0]:.0f} to {high[0]:.0f}"
     )
+
+
+@app.command()
+def reasons(
+    photographs: Annotated[list[str], typer.Argument(help="Folders or patterns of clean photographs.")],
+    in_the_wild: Annotated[Path, typer.Option(help="Folder of unlabeled photographs, for percentiles.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder to write both networks to.")],
+    held_out: Annotated[
+        Path | None, typer.Option(help="SHA-256 of photographs that must not be used, one a line.")
+    ] = None,
+    items: Annotated[int, typer.Option(help="Distorted pictures that the reasons are learned from.")] = 10_000,
+    first_item: Annotated[int, typer.Option(help="Index of the first of them; what is drawn depends on it.")] = 0,
+    map_items: Annotated[int, typer.Option(help="Likewise, of the map.")] = 1200,
+    most: Annotated[int, typer.Option(help="In-the-wild photographs, evenly taken from all.")] = 800,
+    cache: Annotated[Path | None, typer.Option(help="Keep measures here, and go on from there.")] = None,
+    threads: Threads = 1,
+) -> None:
+    """Learn what explains poor quality from distorted copies of clean photographs; no human score goes into it."""
+    from grepq_iqa.data.image_paths import iter_image_paths
+    from grepq_iqa.files import sha256_of
+    from grepq_iqa.training.reasons_run import train_reasons
+
+    set_threads(threads)
+    refused = set(held_out.read_text(encoding="utf-8").split()) if held_out else set()
+    clean = sorted(path for path in iter_image_paths(photographs) if sha256_of(path) not in refused)
+    wild = sorted(iter_image_paths([str(in_the_wild)]))
+    wild = wild[:: max(1, len(wild) // most)][:most]
+    with _bars() as bars:
+        found = train_reasons(
+            clean,
+            wild,
+            out,
+            items=items,
+            first_item=first_item,
+            map_items=map_items,
+            cache=cache,
+            on_done=lambda name, done: bars.show(name, done),
+        )
+    typer.echo(f"{out}: reasons from {items} distorted pictures of {len(clean)} photographs; {found}")
 
 
 @app.command()

@@ -1,4 +1,4 @@
-"""What the map is learned from: clean photographs, damaged whole or in one rectangle by what hurts locally.
+"""What the map is learned from: clean photographs, distorted whole or in one rectangle by what hurts locally.
 
 ``grepq_iqa/explain/quality_map.safetensors`` is made here, without any human score. Item ``k`` is a pure function of
 the seed and ``k``. The network tells a severity for every cell, and the variance that it is wrong by.
@@ -23,7 +23,7 @@ from grepq_iqa.training.data.distortions import Picture, distort
 from grepq_iqa.training.reasons import GOOD_QUALITIES, SHRINK, clean_start, layers_of, saved
 
 LOCAL_GROUPS = ("sharpness", "noise", "compression", "over_sharpening", "upscaling")
-CLEAN, PARTIAL = 0.25, 0.5  # how often nothing is damaged; of the others, how often one rectangle only
+CLEAN, PARTIAL = 0.25, 0.5  # how often nothing is distorted; of the others, how often one rectangle only
 SAVED = 0.5
 CELLS = 120  # drawn of an item
 HIDDEN = (64, 32)
@@ -40,12 +40,12 @@ def make_local_item(photographs: list[Path], index: int, seed: int) -> tuple[Pic
     if rng.random() >= CLEAN:
         group = str(rng.choice(LOCAL_GROUPS))
         severity = float(rng.uniform(0.3, 5))
-        damaged = distort(clean, str(rng.choice(GROUPS[group])), severity, rng)
+        distorted = distort(clean, str(rng.choice(GROUPS[group])), severity, rng)
         box = (slice(0, height), slice(0, width))
         if rng.random() < PARTIAL:
             box = tuple(_part(size, rng) for size in (height, width))  # type: ignore[assignment]
         picture = clean.copy()
-        picture[box] = damaged[box]
+        picture[box] = distorted[box]
         mask[box] = 1
     if rng.random() < SAVED:
         picture = saved(picture, int(rng.integers(*GOOD_QUALITIES)))
