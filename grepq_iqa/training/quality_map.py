@@ -69,7 +69,7 @@ def make_cells(photographs: list[Path], indices: Iterable[int], seed: int) -> tu
 
 
 def fit_local(
-    measures: NDArray[np.float32], severities: NDArray[np.float32], *, epochs: int = 25, seed: int = 0
+    measures: NDArray[np.float32], severities: NDArray[np.float32], *, epochs: int = 15, seed: int = 0
 ) -> LocalNetwork:
     """Train by the likelihood of a Gaussian whose mean and variance the network tells (Nix and Weigend, 1994)."""
     mean, scale = measures.mean(0), measures.std(0) + 1e-4

@@ -1,4 +1,4 @@
-"""Fitting the network of reasons: an ensemble on all photographs, thresholds on photographs that a fold had not seen."""
+"""Fitting the network of reasons: an ensemble on all photographs, thresholds on photographs no fold had seen."""
 
 from __future__ import annotations
 
