@@ -203,8 +203,10 @@ class GRepQ:
         from grepq_iqa.explain.explanation import explain_image
 
         sources, single = split_batch(images)
-        settings = {"max_side": self.max_side, "max_pixels": self.max_pixels}
-        found = [explain_image(source, self.score, map=map, **settings) for source in sources]
+        found = [
+            explain_image(source, self.score, max_side=self.max_side, max_pixels=self.max_pixels, map=map)
+            for source in sources
+        ]
         return found[0] if single else found
 
     def fit(

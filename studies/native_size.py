@@ -15,7 +15,6 @@ import json
 import tempfile
 import time
 from collections import Counter
-from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageFilter

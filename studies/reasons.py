@@ -6,7 +6,7 @@ reason they take turns from photograph to photograph. Printed for every reason: 
 3 and more, how its amount ranks with severity (SRCC over all photographs, and the mean over single ones), then how
 often nothing is named on clean photographs, and how often two at once are both among the first three.
 
-Run: python studies/reasons.py /work/shared/data/pristine --held-out studies/reasons_held_out.txt [--cache FILE]
+Run: python studies/reasons.py /work/shared/data/pristine --held-out studies/reasons_held_out.txt [--cache DIR]
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,25 +40,43 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("paths", nargs="+")
     parser.add_argument("--held-out", type=Path, required=True, help="SHA-256 of the photographs to take, one a line")
-    parser.add_argument("--cache", type=Path, help="keep the measures here (.npz), and take them from there")
+    parser.add_argument("--cache", type=Path, help="folder to keep the measures in, and to take them from")
+    parser.add_argument("--first", type=int, default=0, help="index of the first photograph")
     parser.add_argument("--photographs", type=int, default=60)
+    parser.add_argument("--severities", type=int, nargs="+", default=SEVERITIES)
+    parser.add_argument("--known", action="store_true", help="report on the photographs in --cache alone")
     options = parser.parse_args()
     wanted = set(options.held_out.read_text().split())
-    paths = [path for path in iter_image_paths(options.paths) if sha256_of(path) in wanted][: options.photographs]
-    trials = [trial for index, path in enumerate(paths) for trial in trials_of(index)]
-    measures = read_or_measure(paths, options.cache)
-    report(load_network(), trials, measures)
+    paths = [path for path in iter_image_paths(options.paths) if sha256_of(path) in wanted]
+    trials: list[Trial] = []
+    measures = []
+    for index, path in list(enumerate(paths))[options.first : options.first + options.photographs]:
+        todo = trials_of(index, options.severities)
+        kept = options.cache / f"{index:03d}-{len(todo)}.npy" if options.cache else None
+        if options.known and not (kept and kept.exists()):
+            continue
+        if kept and kept.exists():
+            rows = np.load(kept)
+        else:
+            rows = measured(path, todo)
+            if kept:
+                kept.parent.mkdir(parents=True, exist_ok=True)
+                np.save(kept, rows)
+        trials += todo
+        measures.append(rows)
+    print(json.dumps({"photographs": len(measures)}))
+    report(load_network(), trials, np.concatenate(measures))
 
 
 Trial = tuple[int, tuple[tuple[str, float], ...], bool]
 """Photograph, what is done to it, and whether it is saved as a good JPEG before that."""
 
 
-def trials_of(index: int) -> list[Trial]:
+def trials_of(index: int, severities: Sequence[int]) -> list[Trial]:
     """All that is done to photograph ``index``."""
     trials: list[Trial] = [(index, (), False), (index, (), True)]
     for members in GROUPS.values():
-        trials += [(index, ((members[index % len(members)], float(s)),), False) for s in SEVERITIES]
+        trials += [(index, ((members[index % len(members)], float(s)),), False) for s in severities]
     rng = np.random.default_rng(index)
     for _ in range(PAIRS):
         groups = [str(name) for name in rng.choice(list(GROUPS), 2, replace=False)]
@@ -85,21 +104,14 @@ def group_of(family: str) -> str:
     return next(group for group, members in GROUPS.items() if family in members)
 
 
-def read_or_measure(paths: list[Path], cache: Path | None) -> NDArray[np.float32]:
-    """Measures of all trials in order, ``(n, m)``."""
-    if cache and cache.exists():
-        found: NDArray[np.float32] = np.load(cache)["measures"]
-        return found
+def measured(path: Path, trials: list[Trial]) -> NDArray[np.float32]:
+    """Measures of one photograph's trials, ``(n, m)``."""
+    start = central(clean_start(path, SHRINK))
     rows = []
-    for index, path in enumerate(paths):
-        start = central(clean_start(path, SHRINK))
-        for _, steps, good in trials_of(index):
-            picture = saved(start, START_QUALITY) if good else start
-            distorted = compose(picture, steps, np.random.default_rng(index))
-            rows.append(measure(np.round(distorted * 255) / np.float32(255)))
-        print(f"{index + 1} of {len(paths)}", flush=True)
-    if cache:
-        np.savez_compressed(cache, measures=np.stack(rows))
+    for index, steps, good in trials:
+        picture = saved(start, START_QUALITY) if good else start
+        distorted = compose(picture, steps, np.random.default_rng(index))
+        rows.append(measure(np.round(distorted * 255) / np.float32(255)))
     return np.stack(rows)
 
 
@@ -131,7 +143,7 @@ def report(network: Network, trials: list[Trial], measures: NDArray[np.float32])
         all_first.append(first[severity >= 3].mean())
         line = {
             "reason": group,
-            "first_at_3_4_5": [round(float(first[severity == s].mean()), 3) for s in (3, 4, 5)],
+            "first_at": {int(s): round(float(first[severity == s].mean()), 3) for s in np.unique(severity)},
             "first": round(float(all_first[-1]), 3),
             "named_instead": dict(instead.most_common(3)),
             "srcc_all": round(float(spearmanr(severity, found_)[0]), 3),

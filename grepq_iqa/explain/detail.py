@@ -76,18 +76,18 @@ def noise(luma: Plane) -> list[float]:
     middle = np.median(level[usable])
     near = usable & (structure <= np.quantile(structure[usable], 0.4))
     halves = [near & (level <= middle), near & (level > middle)]
-    log = lambda values: float(np.log10(np.median(values) + 0.05)) if len(values) else -1.3  # noqa: E731
     median = ndimage.median_filter(luma, 3)
     difference = np.abs(luma - median)
     return [
-        log(sigma[flat]),
-        log(sigma[usable]),
-        log(sigma[halves[0]]),
-        log(sigma[halves[1]]),
+        *(_log_median(sigma[part]) for part in (flat, usable, *halves)),
         _correlation(luma - smooth),
         float(np.log10((difference > IMPULSE).mean() + 1e-4)),
         float((sigma[usable] < 0.3).mean()),
     ]
+
+
+def _log_median(sigma: Plane) -> float:
+    return float(np.log10(np.median(sigma) + 0.05)) if len(sigma) else -1.3
 
 
 def immerkaer(luma: Plane) -> Plane:
@@ -197,7 +197,8 @@ def _blocks(plane: Plane) -> Plane:
     """``(n, BLOCK * BLOCK)`` of a plane whose sides are multiples of `BLOCK`."""
     rows, columns = plane.shape[0] // BLOCK, plane.shape[1] // BLOCK
     split = plane.reshape(rows, BLOCK, columns, BLOCK).transpose(0, 2, 1, 3)
-    return split.reshape(rows * columns, BLOCK * BLOCK)
+    flat: Plane = split.reshape(rows * columns, BLOCK * BLOCK)
+    return flat
 
 
 def _correlation(residual: Plane) -> float:

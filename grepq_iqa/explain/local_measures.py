@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,7 +39,7 @@ def local_measures(luma: Plane) -> NDArray[np.float32]:
     height, width = luma.shape
     rows, columns = -(-height // CELL), -(-width // CELL)
     padded = np.pad(luma, ((0, rows * CELL - height), (0, columns * CELL - width)), mode="symmetric")
-    planes: list[NDArray[np.float32]] = []
+    planes: list[NDArray[Any]] = []
     blurred = [padded, *(ndimage.gaussian_filter(padded, sigma, truncate=2.5) for sigma in SIGMAS)]
     bands = [np.abs(a - b) for a, b in pairwise(blurred)]
     planes += [np.log10(_mean(band) + 0.02) for band in bands]
@@ -76,15 +77,16 @@ def _least_of_blocks(plane: Plane) -> NDArray[np.float32]:
 
 def _blockiness(luma: Plane) -> list[NDArray[np.float32]]:
     """Steps at the borders of the grid's blocks and halfway between, and coefficients of its blocks that are zero."""
-    phases, on, off = [], 0.0, 0.0
+    phases: list[int] = []
+    borders: list[tuple[Plane, Plane]] = []
     for plane in (luma, luma.T):
         excess, _ = grid_strength(plane)
         phase = best_phase(excess)
         phases.append((phase + 2) % BLOCK)
         full = np.pad(excess, ((0, 0), (0, plane.shape[1] - excess.shape[1])))
         index = np.arange(full.shape[1]) % BLOCK
-        steps = [_mean(full * (index == place)) for place in (phase, (phase + 4) % BLOCK)]
-        on, off = (total + (step if plane is luma else step.T) for total, step in zip((on, off), steps, strict=True))
+        on, off = (_mean(full * (index == place)) for place in (phase, (phase + 4) % BLOCK))
+        borders.append((on, off) if plane is luma else (on.T, off.T))
     left, top = phases
     # Blocks of the grid are put where they nearly are, so that every cell holds four.
     shifted = np.pad(luma, ((0, top), (0, left)), mode="symmetric")[top:, left:]
@@ -92,4 +94,5 @@ def _blockiness(luma: Plane) -> list[NDArray[np.float32]]:
     small = np.abs(dctn(blocks, axes=(2, 3), norm="ortho")) < 1
     order = np.add.outer(np.arange(BLOCK), np.arange(BLOCK))
     zeros = [small[..., (order >= low) & (order < high)].mean(-1) for low, high in ((3, 7), (7, 15))]
-    return [on, off, *(_split(share, CELL // BLOCK).mean((1, 3)) for share in zeros)]
+    (on, off), (on_rows, off_rows) = borders
+    return [on + on_rows, off + off_rows, *(_split(share, CELL // BLOCK).mean((1, 3)) for share in zeros)]

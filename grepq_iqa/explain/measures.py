@@ -31,8 +31,8 @@ def measure(pixels: NDArray[np.float32]) -> NDArray[np.float32]:
     height, width = pixels.shape[:2]
     if min(height, width) < detail.LEAST_SIDE:
         short = [max(0, detail.LEAST_SIDE - size) for size in (height, width)]
-        mode = "reflect" if min(height, width) > 1 else "edge"
-        pixels = np.pad(pixels, [(0, short[0]), (0, short[1]), (0, 0)], mode=mode)
+        widths = [(0, short[0]), (0, short[1]), (0, 0)]
+        pixels = np.pad(pixels, widths, "reflect") if min(height, width) > 1 else np.pad(pixels, widths, "edge")
     levels = np.ascontiguousarray(pixels, dtype=np.float32) * np.float32(255)
     luma = levels @ LUMA
     values = [

@@ -102,7 +102,7 @@ def _piles(flat: Colors) -> list[float]:
     full, near_full = (flat >= 254.5).mean(0), ((flat < 254.5) & (flat >= 254.5 - _NEAR_END)).mean(0)
     zero, near_zero = (flat <= 0.5).mean(0), ((flat > 0.5) & (flat <= 0.5 + _NEAR_END)).mean(0)
     piles = [np.log10((full + 1e-4) / (near_full + 1e-3)), np.log10((zero + 1e-4) / (near_zero + 1e-3))]
-    return np.concatenate(piles).tolist()
+    return [float(pile) for pile in np.concatenate(piles)]
 
 
 def _hues(flat: Colors, chroma: NDArray[np.float32]) -> list[float]:

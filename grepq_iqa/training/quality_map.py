@@ -85,10 +85,10 @@ def fit_local(
     optimizer = torch.optim.AdamW(network.parameters(), lr=1e-3, weight_decay=0.01)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 4e-3, total_steps=epochs * (len(x) // batch))
     for _ in range(epochs):
-        for index in torch.randperm(len(x)).split(batch)[: len(x) // batch]:
+        for index in torch.split(torch.randperm(len(x)), batch)[: len(x) // batch]:
             loss = _negative_log_likelihood(network(x[index]), y[index])
             optimizer.zero_grad()
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             schedule.step()
     return LocalNetwork(mean, scale, layers_of([network]))

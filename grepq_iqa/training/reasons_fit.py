@@ -62,8 +62,14 @@ def fit_reasons(items: Items, in_the_wild: Array, settings: Settings | None = No
     z = np.clip((in_the_wild - mean) / scale, -Network.CLIP, Network.CLIP)
     found = np.clip(perceptron(layers, z)[:, : len(GROUPS)], 0, 5)
     quantiles = np.quantile(found, np.linspace(0, 1, STEPS), axis=0).T.astype(np.float32)
-    named = [dict(zip(GROUPS, values.tolist(), strict=True)) for values in (first, further)]
-    return Network(mean, scale, layers, *named, dict(zip(GROUPS, quantiles, strict=True)))
+    return Network(
+        mean,
+        scale,
+        layers,
+        first=dict(zip(GROUPS, first.tolist(), strict=True)),
+        further=dict(zip(GROUPS, further.tolist(), strict=True)),
+        quantiles=dict(zip(GROUPS, quantiles, strict=True)),
+    )
 
 
 def first_thresholds(found: Array, truth: Array) -> Array:
@@ -101,7 +107,7 @@ def first_thresholds(found: Array, truth: Array) -> Array:
             if best is None or gain > best[0]:
                 best = gain, group, lower
         if best is None:
-            return thresholds.astype(np.float32)
+            return np.asarray(thresholds, np.float32)
         thresholds[best[1]] = best[2]
         alarm |= clean[:, best[1]] > best[2]
 
@@ -131,11 +137,11 @@ def _train(x: Array, severities: Array, settings: Settings, seed: int) -> nn.Seq
     optimizer = torch.optim.AdamW(network.parameters(), lr=1e-3, weight_decay=0.02)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 4e-3, total_steps=settings.epochs * steps)
     for _ in range(settings.epochs):
-        for index in torch.randperm(len(x)).split(settings.batch)[:steps]:
+        for index in torch.split(torch.randperm(len(x)), settings.batch)[:steps]:
             noisy = inputs[index] + JITTER * torch.randn(len(index), x.shape[1])
             loss = nn.functional.smooth_l1_loss(network(noisy), targets[index], reduction="none")
             optimizer.zero_grad()
-            (loss * weight).mean().backward()
+            (loss * weight).mean().backward()  # type: ignore[no-untyped-call]
             optimizer.step()
             schedule.step()
     return network.eval()
