@@ -108,8 +108,7 @@ def _reason(network: Network, group: str, severities: Severities, hue: str, wher
 
 def _calm(reason: Reason) -> Reason:
     """The same for what does not stand out."""
-    name, said = reason.sentence.split(": ", 1)
-    return replace(reason, sentence=f"{name}: nothing to see ({said})")
+    return replace(reason, sentence=f"{title(reason.name)}: nothing to see")
 
 
 def _closest(tiles: list[Severities]) -> Severities:

@@ -106,7 +106,8 @@ def layers_state(layers: Layers) -> dict[str, NDArray[Any]]:
     """Arrays of layers; weights as float16."""
     state: dict[str, NDArray[Any]] = {}
     for index, (weight, bias) in enumerate(layers):
-        state[f"layers.{index}.weight"] = weight.astype(np.float16)
+        # safetensors writes memory as it lies, whatever the strides
+        state[f"layers.{index}.weight"] = np.ascontiguousarray(weight, dtype=np.float16)
         state[f"layers.{index}.bias"] = bias.astype(np.float32)
     return state
 
