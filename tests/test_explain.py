@@ -17,11 +17,14 @@ from grepq_iqa.errors import ImageError, UsageError, WeightsError
 from grepq_iqa.explain import overlay
 from grepq_iqa.explain.coloring import magma
 from grepq_iqa.explain.detail import immerkaer
+from grepq_iqa.explain.explanation import decode_views, explain_views
 from grepq_iqa.explain.measures import LUMA, MEASURES, measure
 from grepq_iqa.explain.network import FILE, GROUPS, OUTPUTS, load_network, perceptron
 from grepq_iqa.explain.quality_map import MARKED, quality_map, shared
 from grepq_iqa.explain.scales import LEVELS, NAMES, amount_of
 from grepq_iqa.explain.sentences import NOTHING, describe, summary
+from grepq_iqa.explain.views import SCREEN
+from grepq_iqa.results import Score
 from grepq_iqa.training.data.distortions import DISTORTIONS, distort
 from grepq_iqa.training.reasons import make_item, severities_of
 from grepq_iqa.training.reasons_fit import FALSE_ALARMS, first_thresholds
@@ -224,11 +227,15 @@ class TestExplanation:
         with pytest.raises(ImageError, match="gone"):
             tiny.explain("gone.jpg")
 
-    def test_soft_at_100_percent(self, tiny, photos):
-        large = Image.open(photos[1]).resize((3072, 1728), Image.Resampling.BICUBIC)
-        found = tiny.explain(large)
-        names = [reason.name for reason in found.reasons if "at 100 %" in reason.sentence]
-        assert {"sharpness", "upscaling"} & set(names)
+    def test_what_shows_at_100_percent_only(self, clean):
+        """Grain that a screen averages away."""
+        mosaic = np.tile(np.round(clean * 255).astype(np.int16), (6, 6, 1))
+        noise = np.random.default_rng(0).normal(0, 14, mosaic.shape).astype(np.int16)
+        native, screen = decode_views(np.clip(mosaic + noise, 0, 255).astype(np.uint8), 10**8)
+        assert max(screen.shape) == SCREEN and native.pixels.shape[1:] == mosaic.shape[:2]
+        found = explain_views(native, screen, Score(1.0, 0.4, 0.6))
+        assert [reason.name for reason in found.reasons if "at 100 %" in reason.sentence] == ["noise"]
+        assert found.reasons[-1].amount == pytest.approx(14, abs=4)
         assert not any("at 100 %" in amount.sentence for amount in found.amounts)
 
     def test_gray_and_tiny_pictures(self, tiny):

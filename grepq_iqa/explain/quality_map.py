@@ -31,6 +31,8 @@ FAR_SHARE = 0.05
 """Weight of the wider region: it decides only where all neighbors are unsure."""
 DOUBT = 0.05
 """Weight of "nothing is wrong", in precisions: a picture without any detail stays dark."""
+COARSEST, LEAST_DETAIL = "band_3_7", 0.05
+"""Mean detail of 4 to 8 pixels, in 8-bit levels, below which a neighborhood is empty and its cells say nothing."""
 MARKED = 0.4
 """Value from which a place counts as damaged: severity 2, between visible and annoying."""
 
@@ -66,7 +68,10 @@ def quality_map(pixels: Array) -> Array:
 def cell_map(pixels: Array) -> Array:
     """The same, one value a cell of 16 pixels."""
     luma = np.ascontiguousarray(pixels * np.float32(255)) @ LUMA
-    severity, precision = load_local_network().judge(local_measures(luma))
+    measures = local_measures(luma)
+    severity, precision = load_local_network().judge(measures)
+    empty = measures[..., LOCAL_MEASURES.index(COARSEST)] < np.log10(LEAST_DETAIL)
+    precision[empty] = 0
     return (shared(severity, precision) / WORST).astype(np.float32)
 
 

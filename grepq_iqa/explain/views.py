@@ -10,7 +10,7 @@ Pixels = NDArray[np.float32]
 
 SCREEN = 1024
 """Longest side of what a screen shows, in pixels; pictures up to it are judged once."""
-TILE, TILES = 512, 6
+TILE, TILES = 384, 6
 """Side and number of the cuts that are judged at native pixels: where the picture has most detail."""
 _CHOICES = (5, 7)  # positions of cuts looked at, along the shorter and the longer side
 
