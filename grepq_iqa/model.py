@@ -18,7 +18,7 @@ from grepq_iqa.data.patches import reflect_up_to
 from grepq_iqa.devices import one_blas_thread
 from grepq_iqa.encoders.engine import Engine, describe
 from grepq_iqa.errors import ImageError, LabelsError, NotFittedError, UsageError
-from grepq_iqa.results import Prediction, Score
+from grepq_iqa.results import Explanation, Prediction, Score
 from grepq_iqa.weights.engines import PATCH, check_fitted, make_engine, torch_engine
 from grepq_iqa.weights.loading import ModelComponents, load_components
 
@@ -241,6 +241,32 @@ class GRepQ:
         from grepq_iqa.frames import score_frame
 
         return score_frame(self, images, column=column, predict=predict, confidence=confidence, cache=cache)
+
+    @overload
+    def explain(self, images: ImageSource, *, map: bool = False) -> Explanation: ...  # type: ignore[overload-overlap]
+    @overload
+    def explain(self, images: Iterable[ImageSource], *, map: bool = False) -> list[Explanation]: ...
+
+    def explain(
+        self, images: ImageSource | Iterable[ImageSource], *, map: bool = False
+    ) -> Explanation | list[Explanation]:
+        """Why images are poor, as amounts and in words, and with ``map`` where (docs/explain.md).
+
+        Args:
+            images: as for :meth:`score`.
+            map: fill :attr:`Explanation.map`.
+
+        Raises:
+            ImageError: an image cannot be used.
+        """
+        from grepq_iqa.explain.explanation import explain_image
+
+        sources, single = split_batch(images)
+        found = [
+            explain_image(source, self.score, max_side=self.max_side, max_pixels=self.max_pixels, map=map)
+            for source in sources
+        ]
+        return found[0] if single else found
 
     def fit(
         self,

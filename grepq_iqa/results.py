@@ -126,3 +126,41 @@ class Prediction(_AsNumber):
         if np.ndim(self.mos):
             raise TypeError(f"a prediction of {len(self)} images is no single number: use .mos, or p[0] for the first")
         return float(self.mos)
+
+
+@dataclass(frozen=True)
+class Reason:
+    """One thing that can be wrong with a picture, and how much of it there is.
+
+    Attributes:
+        name: sharpness, noise, compression, dark, bright, contrast, color_cast, saturation, over_sharpening or
+            upscaling.
+        amount: on the scale of its name (docs/explain.md): a picture looks like a clean one with so much of it.
+        percentile: the share of in-the-wild photographs in which it is less severe, 0 to 100.
+        sentence: both in words, without a full stop.
+    """
+
+    name: str
+    amount: float
+    percentile: float
+    sentence: str
+
+
+@dataclass(frozen=True)
+class Explanation:
+    """Why a picture has the quality it has, and where.
+
+    Attributes:
+        reasons: what stands out, most serious first; empty for a clean picture.
+        amounts: all ten, in fixed order.
+        sentence: one line: the most serious reason, or that nothing stands out.
+        map: ``(h, w)`` float32 in 0..1, 1 is worst, as large as the picture on a screen (at most 1,024 pixels a side);
+            None where it was not asked for.
+        score: the zero-shot score.
+    """
+
+    reasons: tuple[Reason, ...]
+    amounts: tuple[Reason, ...]
+    sentence: str
+    map: NDArray[np.float32] | None
+    score: Score

@@ -13,9 +13,16 @@ if TYPE_CHECKING:
 RESULT_FIELDS = {
     "score": ("path", "score", "low_level", "high_level", "percentile", "warnings", "error"),
     "predict": ("path", "mos", "low", "high", "warnings", "error"),
+    "explain": (
+        *("path", "score", "percentile", "sharpness", "noise", "compression", "dark", "bright", "contrast"),
+        *("color_cast", "saturation", "over_sharpening", "upscaling", "reasons", "sentence", "warnings", "error"),
+    ),
     "pick": ("path", "group", "pick", "score", "mos", "percentile", "taken", "why", "error"),
 }
 """Fields of the rows of each command, in order: the header by which a file of them is known."""
+
+TABLE_FIELDS = RESULT_FIELDS | {"explain": ("path", "score", "percentile", "sentence", "warnings", "error")}
+"""What of them a table on a terminal has room for."""
 
 
 def score_row(result: Result) -> dict[str, Any]:

@@ -19,6 +19,7 @@ COMMANDS = {
     "score": ("grepq_iqa.cli.score:score", "Score images; higher is better."),
     "fit": ("grepq_iqa.cli.fit:fit", "Learn your own scale from a table of labeled images."),
     "predict": ("grepq_iqa.cli.predict:predict", "Predict MOS with intervals by a fitted model."),
+    "explain": ("grepq_iqa.cli.explain:explain", "Say why photographs are poor, and where."),
     "select": ("grepq_iqa.cli.select:select", "Choose the images most worth labeling."),
     "pick": ("grepq_iqa.cli.pick:pick", "Pick the best of each burst; copy, move or link them."),
     "rate": ("grepq_iqa.cli.rate:rate", "Rate photographs with stars in XMP sidecars."),

@@ -43,7 +43,15 @@ SUFFIXES = {
 
 # Upper ends of percentiles: the worst tenth and the worst third of a folder are what eyes look for, and the best tenth.
 _COLORS = ((10, "bright_red"), (33, "yellow"), (90, None), (101, "bright_green"))
-_WORDS = ("path", "why", "sidecar", "action", "warnings", "error")  # the first stands first in a table, the others last
+_WORDS = (
+    "path",
+    "why",
+    "sidecar",
+    "action",
+    "sentence",
+    "warnings",
+    "error",
+)  # the first stands first in a table, the others last
 _PLAIN_SUFFIXES = {"", ".txt", ".log"}  # that promise nothing
 
 

@@ -20,7 +20,7 @@ from grepq_iqa.cli.destinations import is_results
 from grepq_iqa.cli.output import Format, RowWriter, stdout_for_names
 from grepq_iqa.errors import UsageError
 from grepq_iqa.files import replacing, same_file_key, write_atomically
-from grepq_iqa.rows import RESULT_FIELDS
+from grepq_iqa.rows import RESULT_FIELDS, TABLE_FIELDS
 from grepq_iqa.text import MARK
 
 
@@ -52,7 +52,8 @@ class RowFile:
         resume: bool = False,
         color: bool = False,
     ) -> None:
-        self._fields, self._output, self._format = RESULT_FIELDS[command], output, format
+        fields = TABLE_FIELDS if format is Format.table else RESULT_FIELDS
+        self._fields, self._output, self._format = fields[command], output, format
         self._record = record_of(command, settings)
         self._stream: IO[str] | None = None
         self._writer: RowWriter | None = None

@@ -106,8 +106,8 @@ def write_rows(
         rows_appear = output is None and not ordering.needs_all
         for result in track(results, command, total, rows_on_stdout=rows_appear):
             seen += 1
-            failed += result.error is not None
             row = {"path": result.path, "warnings": [], "error": result.error} | dict(row_of(result))
+            failed += row["error"] is not None
             missed += ordering.misses_gate(row)
             summary.add(row)
             if isinstance(rows, WholeRows) or ordering.keeps(row):

@@ -193,7 +193,7 @@ def _explaining(service: Service, picture: Picture, with_map: bool) -> Any:
         if picture.file is None:
             return completed("score", Result(picture.name, error=picture.error), {}) | empty
         try:
-            found = service.model.explain(picture.file, map=with_map)  # type: ignore[attr-defined]
+            found = service.model.explain(picture.file, map=with_map)
         except ImageError as error:
             reason = error.reason + (f" ({error.hint})" if error.hint else "")
             return completed("score", Result(picture.name, error=reason), {}) | empty

@@ -170,7 +170,7 @@ async def explain_photo(request: Request, number: int) -> Response:
     await small_body(request)
 
     def work() -> dict[str, Any]:
-        found = service.model.explain(service.photos.source(photo), map=False)  # type: ignore[attr-defined]
+        found = service.model.explain(service.photos.source(photo), map=False)
         return explained(found, with_map=False)
 
     return JSONResponse(await unless_gone(request, service.queue.call(work)))
@@ -187,10 +187,10 @@ async def photo_map(request: Request, number: int) -> Response:
         import io
 
         from grepq_iqa.data.thumbnails import thumbnail
-        from grepq_iqa.explain import overlay  # type: ignore[import-not-found, unused-ignore]
+        from grepq_iqa.explain import overlay
 
         source = service.photos.source(photo)
-        found = service.model.explain(source, map=True)  # type: ignore[attr-defined]
+        found = service.model.explain(source, map=True)
         stream = io.BytesIO()
         overlay(thumbnail(source, 1024), found.map).convert("RGB").save(stream, "JPEG", quality=90)
         return stream.getvalue()

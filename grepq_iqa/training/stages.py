@@ -326,6 +326,54 @@ def ratings_stage(
     )
 
 
+def reasons_stage(
+    photographs: Sequence[str],
+    in_the_wild: Path,
+    out: Path,
+    say: Say,
+    *,
+    held_out: Path | None = None,
+    items: int,
+    first_item: int,
+    map_items: int,
+    most: int,
+    cache: Path | None = None,
+) -> None:
+    """Learn what explains poor quality, from distorted copies of clean photographs.
+
+    Args:
+        photographs: folders or patterns of clean photographs.
+        in_the_wild: folder of unlabeled photographs, for percentiles.
+        out: folder to write both networks to.
+        say: takes lines for the user.
+        held_out: SHA-256 of photographs that must not be used, one a line.
+        items, first_item: distorted pictures that the reasons are learned from, and the index of the first.
+        map_items: likewise, of the map.
+        most: in-the-wild photographs, evenly taken from all.
+        cache: folder that keeps measures, and from which a killed run goes on.
+    """
+    from grepq_iqa.data.image_paths import iter_image_paths
+    from grepq_iqa.files import sha256_of
+    from grepq_iqa.training.reasons_run import train_reasons
+
+    refused = set(held_out.read_text(encoding="utf-8").split()) if held_out else set()
+    clean = sorted(path for path in iter_image_paths(photographs) if sha256_of(path) not in refused)
+    wild = sorted(iter_image_paths([str(in_the_wild)]))
+    wild = wild[:: max(1, len(wild) // most)][:most]
+    with _bars() as bars:
+        found = train_reasons(
+            clean,
+            wild,
+            out,
+            items=items,
+            first_item=first_item,
+            map_items=map_items,
+            cache=cache,
+            on_done=lambda name, done: bars.show(name, done),
+        )
+    say(f"{out}: reasons from {items} distorted pictures of {len(clean)} photographs; {found}")
+
+
 def evaluate_stage(
     model: Path, csv: Path, say: Say, *, images: Path | None = None, labels: Sequence[int], record: str | None = None
 ) -> BenchmarkResult:
