@@ -15,6 +15,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 from collections import Counter
 
 from PIL import Image
@@ -43,6 +44,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=folder)
         port = next(int(found[1]) for line in process.stderr if (found := re.search(r"open http://[^:]+:(\d+)/", line)))
+        log: list[str] = []  # drained, because a full pipe would stop the server
+        threading.Thread(target=lambda: log.extend(process.stderr), daemon=True).start()
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
         for number in range(options.bodies):
             connection.request("POST", "/v1/score", broken(rng, seeds), {"Content-Type": rng.choice(TYPES)})
@@ -60,8 +63,10 @@ def main() -> None:
         connection.request("POST", "/v1/score", seeds[0])
         assert json.loads(connection.getresponse().read())["rows"][0]["error"] is None
         process.send_signal(signal.SIGTERM)
-        rest = process.communicate(timeout=60)[1]
-    print(json.dumps({"bodies": options.bodies, "statuses": statuses, "exit": process.returncode, "log": rest[:500]}))
+        process.wait(60)
+    print(
+        json.dumps({"bodies": options.bodies, "statuses": statuses, "exit": process.returncode, "log_lines": len(log)})
+    )
 
 
 def picture(rng: random.Random, kind: str) -> bytes:

@@ -96,6 +96,7 @@ def serve(
     from grepq_iqa.server.settings import Settings
 
     logging.basicConfig(level=logging.WARNING, format="grepq: %(message)s")
+    logging.getLogger("PIL").setLevel(logging.CRITICAL)  # strangers' broken files are told to them, not to the log
     listener = bind(host, port)
     try:
         skipped: Counter[str] = Counter()
