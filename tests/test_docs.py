@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from conftest import needs
 from documented import PYTHON, REPOSITORY, SHELL, Block, blocks, run_python, run_shell, shell_lines
 from PIL import Image, ImageFilter
 
@@ -85,7 +86,7 @@ def test_the_pictures_have_the_percentiles_that_the_page_states(compact):
 
 
 def test_the_site_builds_without_a_warning(tmp_path):
-    pytest.importorskip("sphinx", reason='pip install ".[docs]"')
+    needs("sphinx")
     command = [sys.executable, "-m", "sphinx", "-b", "html", "-W", "--keep-going", "-q", DOCS, tmp_path / "site"]
     done = subprocess.run([*command, "-d", tmp_path / "trees"], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

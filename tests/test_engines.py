@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import needs
 
 from grepq_iqa import GRepQ, UsageError, WeightsError, devices
 from grepq_iqa.data.images import load_image
@@ -21,13 +22,13 @@ from grepq_iqa.encoders import engine_choice
 from grepq_iqa.encoders.engine_choice import TOLERANCE, choose_engine
 from grepq_iqa.feature_cache import model_key
 
-pytest.importorskip("onnxruntime", reason="the engine onnx needs onnxruntime")
-onnx = pytest.importorskip("onnx", reason="writing graphs needs onnx")
+needs("onnxruntime")
+onnx = needs("onnx")
 
-from grepq_iqa.encoders import onnx_export  # noqa: E402
-from grepq_iqa.encoders.onnx_engine import FLOAT_GRAPH, INT8_GRAPH, OnnxEngine  # noqa: E402
-from grepq_iqa.weights import resolve  # noqa: E402
-from grepq_iqa.weights.loading import load_components  # noqa: E402
+from grepq_iqa.encoders import onnx_export
+from grepq_iqa.encoders.onnx_engine import FLOAT_GRAPH, INT8_GRAPH, OnnxEngine
+from grepq_iqa.weights import resolve
+from grepq_iqa.weights.loading import load_components
 
 ODD_SIZES = [
     (97, 133),

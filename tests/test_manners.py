@@ -43,7 +43,7 @@ def small(tmp_path_factory, photos) -> list[Path]:
 
 def test_repr_says_what_the_model_is_and_is_one_short_line(tiny_model, small):
     model = GRepQ.from_pretrained(str(tiny_model), device="cpu", dtype="float32", max_side=512)
-    assert repr(model) == f"GRepQ({str(tiny_model)!r}, device='cpu', dtype='float32', max_side=512)"
+    assert repr(model) == f"GRepQ({str(tiny_model)!r}, engine='torch', device='cpu', dtype='float32', max_side=512)"
     model.fit(small, MOS, prior="none")
     assert repr(model).endswith("max_side=512, fitted on 4 labels)")
     assert "\n" not in repr(model)
@@ -102,8 +102,8 @@ def test_torchs_own_devices_and_dtypes_are_taken(tiny_model):
     model = GRepQ.from_pretrained(str(tiny_model), device=torch.device("cpu"), dtype=torch.float32)
     assert (model.device, model.dtype) == (torch.device("cpu"), torch.float32)
     assert "device='cpu', dtype='float32'" in repr(model)
-    with pytest.raises(UsageError, match="unknown dtype 'int8'"):
-        GRepQ.from_pretrained(str(tiny_model), dtype=torch.int8)
+    with pytest.raises(UsageError, match="unknown dtype 'int16'"):
+        GRepQ.from_pretrained(str(tiny_model), dtype=torch.int16)
 
 
 # --- what several images may come in ---

@@ -13,7 +13,7 @@ from PIL import Image
 import grepq_iqa
 from grepq_iqa import load_image
 from grepq_iqa.errors import ImageError
-from grepq_iqa.training.data.contrastive_views import ContrastiveViews
+from grepq_iqa.training.data.contrastive_views import ContrastiveViews, as_float
 from grepq_iqa.training.data.pictures import central_square, read_picture
 from grepq_iqa.training.data.prepare import prepare
 from grepq_iqa.training.data.pristine_tiles import select_tiles
@@ -105,7 +105,8 @@ def test_every_reader_of_training_sees_them(file, tmp_path):
     assert [(one.width, one.height) for one in prepared.photographs] == [(width, height)]
     recipe = load_recipe("paper", "low_level", LowLevelRecipe)
     views = ContrastiveViews(prepared.photographs, recipe, 1)
-    torch.testing.assert_close(views.copies(prepared.photographs[0])[0], image)
+    copy = as_float(views.fixed_copies(prepared.photographs[0])[0])  # of 8 bits, as files have
+    torch.testing.assert_close(copy, image, atol=0.5 / 255 + 1e-6, rtol=0)
     assert select_tiles(torch.from_numpy(read_picture(path)).permute(2, 0, 1)) == select_tiles(image)
 
 

@@ -10,9 +10,10 @@ import zlib
 from pathlib import Path
 
 import pytest
+from conftest import needs
 
-pytest.importorskip("fastapi")
-pytest.importorskip("uvicorn")
+needs("fastapi")
+needs("uvicorn")
 
 from PIL import Image
 from starlette.testclient import TestClient
@@ -125,7 +126,7 @@ def test_requests_may_share_a_pass_where_that_was_asked_for(serve, model):
 
 
 def test_answers_are_what_the_description_says(serve, mixed):
-    jsonschema = pytest.importorskip("jsonschema")
+    jsonschema = needs("jsonschema")
     client = serve()
     described = client.get("/v1/openapi.json").json()
 

@@ -9,21 +9,16 @@ import time
 from pathlib import Path
 
 import pytest
+from conftest import needs
 from PIL import Image, ImageFilter
 from server_process import ServerProcess
 
-pytest.importorskip("fastapi")
-pytest.importorskip("uvicorn")
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-try:
-    from playwright.sync_api import expect, sync_playwright
-except ImportError:
-    sync_playwright = None
-MISSING = "Chromium and playwright are needed" if not (CHROMIUM and sync_playwright) else ""
-if MISSING and os.environ.get("GREPQ_CI"):
-    raise RuntimeError(f"{MISSING}, and this is CI")
-pytestmark = pytest.mark.skipif(bool(MISSING), reason=MISSING)
+needs("fastapi")
+needs("uvicorn")
+needs("playwright")
+CHROMIUM = needs("chromium")
 
+from playwright.sync_api import expect, sync_playwright
 
 EVIL = '"><img src=x onerror=document.title=1>&.jpg'
 

@@ -9,9 +9,10 @@ import threading
 import time
 
 import pytest
+from conftest import needs
 
-pytest.importorskip("fastapi")
-pytest.importorskip("uvicorn")
+needs("fastapi")
+needs("uvicorn")
 
 from server_process import ServerProcess, everything
 

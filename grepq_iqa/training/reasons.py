@@ -8,7 +8,6 @@ severity of every reason from the measures; thresholds are set on clean photogra
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,8 +20,8 @@ from torch import nn
 from grepq_iqa.explain.measures import measure
 from grepq_iqa.explain.network import GROUPS, OUTPUTS, Layers
 from grepq_iqa.training.data.captions import Steps
-from grepq_iqa.training.data.distortions import DISTORTIONS, Picture, distort
-from grepq_iqa.training.data.pictures import crop_at_random
+from grepq_iqa.training.data.distortions import DISTORTIONS, Picture, distort, through_file
+from grepq_iqa.training.data.pictures import crop_at_random, read_picture
 
 SHRINK = (0.5, 0.7)
 """Of a photograph's sides before anything else: pristine ones are JPEG at quality 95, and 60 % hides that."""
@@ -47,8 +46,7 @@ class Items:
 
 def clean_start(path: Path, factor: float) -> Picture:
     """A photograph shrunk by ``factor``, float32 ``(H, W, 3)`` in [0, 1]."""
-    with Image.open(path) as opened:
-        image = opened.convert("RGB")
+    image = Image.fromarray(np.round(read_picture(path) * 255).astype(np.uint8))
     size = (max(1, round(image.width * factor)), max(1, round(image.height * factor)))
     shrunk: Picture = np.asarray(image.resize(size, Image.Resampling.LANCZOS), dtype=np.float32) / np.float32(255)
     return shrunk
@@ -113,10 +111,7 @@ def _enlarged(x: Picture, severity: float, rng: np.random.Generator) -> Picture:
 
 def saved(x: Picture, quality: int) -> Picture:
     """The picture after a JPEG file of ``quality``."""
-    buffer = io.BytesIO()
-    Image.fromarray(np.round(x * 255).astype(np.uint8)).save(buffer, "JPEG", quality=quality)
-    result: Picture = np.asarray(Image.open(buffer), dtype=np.float32) / np.float32(255)
-    return result
+    return through_file(x, "JPEG", quality=quality)
 
 
 def layers_of(networks: Sequence[nn.Sequential]) -> Layers:
