@@ -326,6 +326,28 @@ def ratings_stage(
     )
 
 
+def int8_stage(model: Path, photographs: Path, say: Say) -> None:
+    """Write the encoders of a model directory in eight bits, for the engine onnx.
+
+    Args:
+        model: directory.
+        photographs: a folder of `prepare`; some of them give the ranges of activations.
+        say: takes lines for the user.
+    """
+    from grepq_iqa.encoders.onnx_engine import INT8_GRAPH
+    from grepq_iqa.training.data.prepare import read_index
+    from grepq_iqa.weights import resolve
+    from grepq_iqa.weights.loading import load_components
+    from grepq_iqa.weights.onnx_graphs import evenly, write_graph
+
+    (model / INT8_GRAPH).unlink(missing_ok=True)  # it may be of other weights
+    resolved = resolve(model)
+    components = load_components(resolved.name, resolved.files)
+    apart = write_graph(components, model / INT8_GRAPH, evenly(read_index(photographs).paths), int8=True)
+    said = "" if apart is None else f": its features differ from torch's by {apart:.2g} standard deviations"
+    say(f"{model / INT8_GRAPH}{said}")
+
+
 def reasons_stage(
     photographs: Sequence[str],
     in_the_wild: Path,
