@@ -73,7 +73,7 @@ def test_an_interrupt_keeps_every_finished_row(photos, tmp_path):
     many.mkdir()
     for index in range(400):
         (many / f"{index:03d}.jpg").symlink_to(photos[0].resolve())
-    command = [sys.executable, "-m", "grepq_iqa", "score", str(many), "--output", str(output)]
+    command = [sys.executable, "-m", "grepq_iqa", "score", str(many), "--output", str(output), "--no-cache"]
 
     def heed_interrupts() -> None:  # a shell that started the tests in the background made them ignored
         signal.signal(signal.SIGINT, signal.SIG_DFL)

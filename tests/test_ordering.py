@@ -118,10 +118,10 @@ def test_predict_goes_by_mos_in_either_direction(grepq, folder):
     found = {Path(row["path"]).stem: float(row["mos"]) for row in rows_of(out)}
     ranked = sorted(found, key=lambda name: -found[name])
     most = max(found.values()) + 1  # rows are rounded
-    status, out, _ = grepq("predict", folder, "--top", 3, "--lower-is-better", "--fail-under", most)
+    status, out, _ = grepq("predict", folder, "--top", 3, "--lower-is-better", "--fail-under", most, "--device", "cpu")
     assert status == 0
     assert [Path(row["path"]).stem for row in rows_of(out)] == ranked[::-1][:3]
-    status, out, _ = grepq("predict", folder, "--fail-under", most, "--min-percentile", 100)
+    status, out, _ = grepq("predict", folder, "--fail-under", most, "--min-percentile", 100, "--device", "cpu")
     assert status == 3 and rows_of(out) == []
 
 

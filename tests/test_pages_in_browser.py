@@ -181,7 +181,7 @@ def test_report_by_keys(visit, photographs, tmp_path):
         page.keyboard.press("ArrowRight")
     assert page.eval_on_selector_all("#detail-copies img", "all => all.map(one => one.alt)") == ["p11.png"]
     page.keyboard.press("Escape")
-    assert page.evaluate("document.activeElement.id") == "p3"
+    until(page, "document.activeElement.id === 'p3'")
     page.keyboard.press("ArrowDown")
     assert page.evaluate("document.activeElement.id") != "p3"
     page.keyboard.press("b")

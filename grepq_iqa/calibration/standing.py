@@ -60,4 +60,4 @@ def mos_standing(model: GRepQ, mos: float, *, lower_is_better: bool = False) -> 
 
 def _on_pairs(fitted: Any) -> TypeGuard[PairwiseRegressor]:
     """Whether it was fitted on pairs; told without importing what fits them, and SciPy with it."""
-    return not hasattr(fitted, "loo_residuals_")
+    return not hasattr(fitted, "loo_predictions_")

@@ -227,14 +227,14 @@ def summary(fit: Fit) -> dict[str, Any]:
         sentences.append(
             "What more labels would add cannot be told from so few different photographs; label some more."
         )
-    needed = (figures["compared_with_zero_shot"] or {}).get("labels_needed")
+    needed = (figures["compared_with_no_labels"] or {}).get("labels_needed")
     if needed:
         upper = needed["high"] or "more"
         sentences.append(
-            f"So far it ranks worse than the score that needs no labels; some {needed['labels']} labels would probably "
+            f"So far it ranks worse than what needs no labels; some {needed['labels']} labels would probably "
             f"do better ({needed['low']} to {upper})."
         )
-    sentences += [f"Beware: {warning}." for warning in report.warnings if not (needed and "zero-shot" in warning)]
+    sentences += [f"Beware: {warning}." for warning in report.warnings if not (needed and "no labels" in warning)]
     again = [Path(row["path"]).name for row in figures["look_again"]]
     if again:
         sentences.append(f"Look again at: {', '.join(again)}.")
