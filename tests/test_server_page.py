@@ -177,6 +177,7 @@ def test_dropping_a_folder_shows_progress_and_labels_what_was_dropped(page, holi
         expect(page.locator("#status")).to_contain_text("scored.", timeout=60_000)
         expect(page.locator(".tile .name", has_text="holiday/photo 07.jpg")).to_be_visible()
         page.click("#label-some")
+        expect(page.locator("#rater")).to_be_visible()
         page.keyboard.press("4")
         until(lambda: [row["mos"] for row in labels_of(tmp_path)] == ["4"])
         assert labels_of(tmp_path)[0]["path"].startswith("holiday/")
