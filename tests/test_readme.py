@@ -79,7 +79,9 @@ def environment(tmp_path_factory) -> dict[str, str]:
         "XDG_CACHE_HOME": str(folder / "cache"),
         "HF_HOME": str(folder / "hub"),
     }
-    return {**os.environ, **nowhere, **changed}
+    outer_make = ("MAKEFLAGS", "MAKELEVEL", "MFLAGS")  # by which an inner one would say which folder it enters
+    kept = {name: value for name, value in os.environ.items() if name not in outer_make}
+    return {**kept, **nowhere, **changed}
 
 
 def test_every_command_runs_as_written(clone, environment):

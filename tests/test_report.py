@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -142,6 +142,7 @@ NAMES = st.lists(HTML | st.text(st.characters(exclude_characters="\0"), max_size
 
 
 @given(names=st.lists(NAMES, min_size=1, max_size=4), title=NAMES)
+@example(names=["\ud800"], title="t")
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_name_is_text_and_comes_back_whole(names, title, tmp_path):
     rows = [

@@ -99,9 +99,20 @@ def link_to(target: Path, page: Path) -> str:
     try:
         inside = absolute.relative_to(folder)
     except ValueError:
-        return absolute.as_uri()
+        try:
+            return absolute.as_uri()
+        except UnicodeEncodeError:
+            return "file://" + quote(_bytes_of(absolute.as_posix()))
     # "./" keeps a colon in the first name from being taken for a scheme.
-    return "./" + quote(os.fsencode(inside.as_posix()))
+    return "./" + quote(_bytes_of(inside.as_posix()))
+
+
+def _bytes_of(name: str) -> bytes:
+    """The bytes of a name; of one that no file system here could hold, those that Windows would take."""
+    try:
+        return os.fsencode(name)
+    except UnicodeEncodeError:
+        return name.encode("utf-8", "surrogatepass")
 
 
 def data_uri(jpeg: bytes) -> str:
