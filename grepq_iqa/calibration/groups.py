@@ -16,6 +16,7 @@ Example:
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -133,7 +134,7 @@ def find_links(
     X = np.asarray(features)
     if X.ndim != 2:
         raise UsageError(f"features must be of shape (images, d), got shape {X.shape}")
-    rows = [row.tobytes() for row in np.ascontiguousarray(X)]
+    rows = [hashlib.blake2b(row.tobytes(), digest_size=16).digest() for row in np.ascontiguousarray(X)]
     pictures = normalized_thumbnails(_one_each(thumbnails, len(X), "thumbnail"))
     links = {
         "same bytes": _equal(_one_each(hashes, len(X), "hash")),
@@ -158,7 +159,7 @@ def near_pairs(Z: Array, threshold: float) -> Iterator[tuple[int, int]]:
     if not len(Z):
         return
     limit = np.sign(threshold) * threshold**2 * Z.shape[1]
-    squares = (Z**2).sum(axis=1)
+    squares = np.einsum("ij,ij->i", Z, Z)  # without a second array of that size
     step = max(1, _BLOCK // len(Z))
     for start in range(0, len(Z), step):
         block = slice(start, start + step)
