@@ -6,17 +6,17 @@ import dataclasses
 import os
 import time
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Size
 
-from grepq_iqa.data.images import DecodedImage, decode_image
+from grepq_iqa.data.images import DecodedImage, ImageSource, decode_image
 from grepq_iqa.errors import GrepqError, ImageError
 from grepq_iqa.feature_cache import FeatureCache
 from grepq_iqa.results import Score
@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 
 READ_AHEAD = 8
 """Pictures that are decoded ahead of the model. Threads suffice: decoders release the interpreter's lock."""
+
+NamedSource: TypeAlias = "tuple[str, ImageSource | Callable[[], ImageSource]]"
+"""What messages call a picture, and the picture; or what fetches it, called in a thread that reads ahead."""
 
 
 @dataclass(frozen=True)
@@ -83,9 +86,21 @@ def score_paths(
         features: whether results carry them.
         cache: knows files that were seen before, and learns those that were not.
     """
-    results = _score_all(model, paths) if cache is None else _score_unknown(model, paths, cache)
+    results = _score_all(model, _files(paths)) if cache is None else _score_unknown(model, paths, cache)
     for result in results:
         yield result if features else dataclasses.replace(result, features=None)
+
+
+def score_sources(model: GRepQ, sources: Iterable[NamedSource], *, threads: int | None = None) -> Iterator[Result]:
+    """As `score_paths`, for pictures from anywhere; results carry features, and their names as paths.
+
+    Args:
+        model: by which.
+        sources: names and pictures. What fetches one may raise any :class:`~grepq_iqa.errors.GrepqError` for its row;
+            other exceptions end the stream.
+        threads: that read and decode ahead; None: as many as there are cores, at most ``READ_AHEAD``.
+    """
+    return _score_all(model, sources, threads)
 
 
 def collect(results: Iterable[Result]) -> Collected:
@@ -118,7 +133,7 @@ def _score_unknown(model: GRepQ, paths: Iterable[str | os.PathLike[str]], cache:
                 score = dataclasses.replace(entry.score, percentile=model.percentile(entry.score.score))
                 order.append(Result(path, score, entry.features, seconds=entry.seconds))
 
-    for result in _score_all(model, unknown()):
+    for result in _score_all(model, _files(unknown())):
         while isinstance(known := order.popleft(), Result):
             yield known
         if result.features is not None:
@@ -129,20 +144,33 @@ def _score_unknown(model: GRepQ, paths: Iterable[str | os.PathLike[str]], cache:
         yield known
 
 
-def _score_all(model: GRepQ, paths: Iterable[str | os.PathLike[str]]) -> Iterator[Result]:
-    source = iter(paths)
-    decode = partial(decode_image, max_side=model.max_side, max_pixels=model.max_pixels)
+def _files(paths: Iterable[str | os.PathLike[str]]) -> Iterator[NamedSource]:
+    for given in paths:
+        path = os.fspath(given)
+        yield path, path
+
+
+def _fetch_and_decode(
+    source: ImageSource | Callable[[], ImageSource], max_side: int | None, max_pixels: int
+) -> DecodedImage:
+    return decode_image(source() if callable(source) else source, max_side=max_side, max_pixels=max_pixels)
+
+
+def _score_all(model: GRepQ, sources: Iterable[NamedSource], threads: int | None = None) -> Iterator[Result]:
+    source = iter(sources)
+    decode = partial(_fetch_and_decode, max_side=model.max_side, max_pixels=model.max_pixels)
     waiting: deque[_Waiting] = deque()
     started = time.perf_counter()
-    with ThreadPoolExecutor(max_workers=min(READ_AHEAD, os.cpu_count() or 1), thread_name_prefix="decode") as pool:
+    workers = min(READ_AHEAD, threads or os.cpu_count() or 1)
+    with ThreadPoolExecutor(max_workers=workers, thread_name_prefix="decode") as pool:
         try:
             while True:
                 while len(waiting) < READ_AHEAD:
                     try:
-                        path = os.fspath(next(source))
+                        name, picture = next(source)
                     except StopIteration:
                         break
-                    waiting.append(_Waiting(path, pool.submit(decode, path)))
+                    waiting.append(_Waiting(name, pool.submit(decode, picture)))
                 if not waiting:
                     return
                 group = _next_group(waiting, model.batch_pixels)
