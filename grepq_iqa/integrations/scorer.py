@@ -50,7 +50,7 @@ class Scorer:
         >>> scorer = Scorer()
         >>> rows = scorer({"path": ["a.jpg", "b.jpg"]})  # doctest: +SKIP
         >>> rows["score"], rows["error"]  # doctest: +SKIP
-        (array([0.93, nan]), array([None, 'no such file'], dtype=object))
+        (array([0.93, nan]), array([None, 'does not exist'], dtype=object))
 
     Args:
         model: as for :meth:`grepq_iqa.GRepQ.from_pretrained`; it must be reachable from every worker.

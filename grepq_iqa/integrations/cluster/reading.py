@@ -71,7 +71,7 @@ def fetch(address: str) -> bytes:
 
 
 def _why(error: OSError) -> str:
-    return {"FileNotFoundError": "no such file", "PermissionError": "permission denied"}.get(
+    return {"FileNotFoundError": "does not exist", "PermissionError": "permission denied"}.get(
         type(error).__name__, "not a file"
     )
 

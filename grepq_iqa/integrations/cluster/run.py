@@ -136,7 +136,6 @@ def ray_session(address: str | None, workers: int | None) -> Iterator[int]:
         UsageError: Ray is not installed, or the cluster does not answer.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # its C++ part writes to stderr past every setting
     try:
         import ray
         import ray.data
