@@ -153,6 +153,11 @@ def test_it_is_pickled_as_settings_and_the_model_is_loaded_once(scorer, small):
     assert again.load() is scorer.load()
 
 
+def test_errors_of_the_model_cross_process_borders():
+    error = pickle.loads(pickle.dumps(WeightsError("cannot be read", "compact", file="a", hint="set b")))
+    assert (str(error), error.name, error.file, error.hint) == ("cannot be read (set b)", "compact", "a", "set b")
+
+
 def test_importing_it_needs_no_framework():
     code = (
         "import sys; from grepq_iqa.integrations import Scorer; Scorer(); "

@@ -9,6 +9,7 @@ import platform
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures.process import BrokenProcessPool, ProcessPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing import get_context
 from typing import TYPE_CHECKING, Any
@@ -93,6 +94,8 @@ def score_fragment(output_url: str, fragment: int, scorer: Scorer, settings: Map
             output.remove(*mark)
             return Done(fragment, len(results), sum(result.error is not None for result in results))
         except OSError as reason:
+            with suppress(OSError):  # this worker lives
+                output.remove(*mark)
             error = f"{type(reason).__name__}: {first_line(reason)}"
     return Done(fragment, error=f"storage cannot be read or written ({error})")
 
@@ -103,7 +106,7 @@ def _require_access(results: list[Result]) -> None:
     Raises:
         OSError: that is so.
     """
-    if results and all(result.error == "permission denied" for result in results):
+    if results and all((result.error or "").startswith("permission denied") for result in results):
         raise PermissionError("permission denied for every picture")
 
 

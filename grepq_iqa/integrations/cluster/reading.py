@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import tarfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator
@@ -43,7 +44,7 @@ def pictures(inputs: Iterable[Input], column: str | None = None) -> Iterator[Nam
     """
     for one in inputs:
         if one.kind == "image":
-            yield one.path, partial(fetch, one.path)
+            yield one.path, _source(one.path)
             continue
         import pyarrow as pa
 
@@ -57,7 +58,15 @@ def pictures(inputs: Iterable[Input], column: str | None = None) -> Iterator[Nam
             yield one.path, partial(_refuse, one.path, f"breaks off or is damaged here: {first_line(error)}")
 
 
-def fetch(address: str) -> bytes:
+class NamedBytes(io.BytesIO):
+    """A file in memory that has its name, by whose ending cameras' raw files are known."""
+
+    def __init__(self, content: bytes, name: str) -> None:
+        super().__init__(content)
+        self.name = name
+
+
+def fetch(address: str) -> NamedBytes:
     """A picture's file.
 
     Raises:
@@ -65,9 +74,13 @@ def fetch(address: str) -> bytes:
         OSError: the storage cannot be reached.
     """
     try:
-        return read_address(address)
+        return NamedBytes(read_address(address), address)
     except (FileNotFoundError, PermissionError, IsADirectoryError) as error:
         raise ImageError(address, _why(error)) from error
+
+
+def _source(address: str) -> str | Callable[[], NamedBytes]:
+    return partial(fetch, address) if "://" in address else address
 
 
 def _why(error: OSError) -> str:
@@ -87,7 +100,8 @@ def _from_tar(one: Input, file: Any, column: str | None) -> Iterator[NamedSource
             if not member.isfile() or path.suffix.lower() not in EXTENSIONS or path.name.startswith("."):
                 continue
             stream = archive.extractfile(member)
-            yield f"{one.path}#{member.name}", b"" if stream is None else stream.read()
+            name = f"{one.path}#{member.name}"
+            yield name, NamedBytes(b"" if stream is None else stream.read(), name)
 
 
 def _from_parquet(one: Input, file: Any, column: str | None) -> Iterator[NamedSource]:
@@ -135,7 +149,7 @@ def _rows(path: str, row: int, values: Any) -> Iterator[NamedSource]:
         if value is None:
             yield name, partial(_refuse, name, "there is no picture in this row")
         elif isinstance(value, str):
-            yield name, partial(fetch, _beside(path, value))
+            yield name, _source(_beside(path, value))
         else:
             yield name, value
 

@@ -255,7 +255,8 @@ def _our_errors() -> Iterator[None]:
         yield
     except (RayError, GrepqError) as error:
         reason: BaseException | None = error
-        while reason is not None and not isinstance(reason, GrepqError):
+        # Ray's own errors of a task are also of the type of what the task raised.
+        while reason is not None and (isinstance(reason, RayError) or not isinstance(reason, GrepqError)):
             reason = getattr(reason, "cause", None) or reason.__cause__
         if reason is None:
             raise UsageError(f"Ray: {first_line(error)}") from error
