@@ -151,3 +151,6 @@ def test_two_thousand_pictures_and_a_worker_that_is_killed(tiny_model, photos, e
     assert sum(one.error is not None for one in expected) == 200
     assert_equal(rows(output), expected)
     assert not list((output / "_grepq" / "started").iterdir())
+    # The object store is 100 MiB, decoded the pictures are twice that, and nothing was moved from it to the disk.
+    spilled = Path(environment["RAY_TMPDIR"]).rglob("ray_spilled_objects*/*")
+    assert not list(spilled)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import logging
 import os
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import asdict, dataclass
 from itertools import chain
 from typing import TYPE_CHECKING, Any
@@ -160,7 +161,8 @@ def ray_session(address: str | None, workers: int | None) -> Iterator[int]:
         except (ConnectionError, ValueError, RuntimeError) as error:
             raise UsageError(f"Ray at {remote or 'this machine'}: {first_line(error)}") from error
     try:
-        yield workers or max(1, int(ray.cluster_resources().get("CPU", 1)))  # type: ignore[no-untyped-call]
+        with redirect_stdout(sys.stderr):  # Ray says there which of its processes have died
+            yield workers or max(1, int(ray.cluster_resources().get("CPU", 1)))  # type: ignore[no-untyped-call]
     finally:
         if began:
             ray.shutdown()
