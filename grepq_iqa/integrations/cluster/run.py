@@ -160,12 +160,12 @@ def ray_session(address: str | None, workers: int | None) -> Iterator[int]:
             )
         except (ConnectionError, ValueError, RuntimeError) as error:
             raise UsageError(f"Ray at {remote or 'this machine'}: {first_line(error)}") from error
-    try:
-        with redirect_stdout(sys.stderr):  # Ray says there which of its processes have died
+    with redirect_stdout(sys.stderr):  # Ray tells there, also when it ends, which of its processes have died
+        try:
             yield workers or max(1, int(ray.cluster_resources().get("CPU", 1)))  # type: ignore[no-untyped-call]
-    finally:
-        if began:
-            ray.shutdown()
+        finally:
+            if began:
+                ray.shutdown()
 
 
 def describe(scorer: Scorer, settings_of: Callable[[GRepQ], dict[str, Any]], gpus: float = 0) -> dict[str, Any]:
