@@ -8,7 +8,7 @@ times are drawn from those measured by `cluster_speed.py`. What disturbs, each a
   --containers, tars whose numbers of pictures are log-normal;
 - machines that are taken away (spot): each worker once in 24 hours, which costs what it had of its fragment (half of
   one on average), a minute to come back, and then one picture at a time for the fragment that it left;
-- loading the model (5 s a worker), and the driver, which hands out a task in a millisecond.
+- loading the model (5 s a worker), and the driver, which hands out a task in 6 ms (`cluster_speed.py --ray`).
 
 Run: python studies/cluster_simulation.py studies/cluster_times.json [--pictures 1e9]
 """
@@ -32,7 +32,7 @@ POOL = 20_000
 """Different fragments that are drawn from; each is a sum of 500 drawn pictures."""
 
 SLOW_SHARE, SLOW_FACTOR = 0.02, 3.0
-LOAD_SECONDS, DISPATCH_SECONDS = 5.0, 0.001
+LOAD_SECONDS, DISPATCH_SECONDS = 5.0, 0.006
 LOST_EVERY_HOURS, RETURN_SECONDS, ISOLATED_FACTOR = 24.0, 60.0, 1.2
 SIZES = (0.5, 0.4, 0.1)
 """Shares of the kinds 512, 1024 and 12mp in skewed inputs."""

@@ -41,7 +41,11 @@ def main() -> None:
     parser.add_argument("--each", type=int, default=24)
     parser.add_argument("--engine", default="auto")
     parser.add_argument("--times", type=Path)
+    parser.add_argument("--ray", action="store_true", help="only what a task costs Ray, with work that takes no time")
     options = parser.parse_args()
+    if options.ray:
+        print(json.dumps(cost_of_tasks()))
+        return
     small = [path.read_bytes() for path in sorted(options.small.glob("*.jpg"))[:: 1500 // options.each][: options.each]]
     large = [path.read_bytes() for path in sorted(options.large.glob("*.jpg"))[:: 244 // options.each][: options.each]]
     kinds = {"512": small, "1024": large, "12mp": [enlarged(content) for content in large[: options.each // 2]]}
@@ -76,6 +80,37 @@ def main() -> None:
     print(json.dumps({key: value for key, value in figures.items() if key != "kinds"} | {"load": os.getloadavg()}))
     if options.times:
         options.times.write_text(json.dumps(figures) + "\n")
+
+
+TASKS = 1000
+
+
+def cost_of_tasks() -> dict[str, float]:
+    """Milliseconds by the clock, and of this process, the driver, for each task of a Ray with two workers."""
+    import ray
+
+    from grepq_iqa.integrations.cluster.run import ray_session
+
+    with ray_session(None, 2) as workers:
+        times = {}
+        for count in (10, TASKS):
+            items = ray.data.from_items([{"fragment": i} for i in range(count)], override_num_blocks=count)
+            done = items.map_batches(
+                Nothing, batch_size=1, compute=ray.data.ActorPoolStrategy(size=workers), num_cpus=1
+            )
+            started = time.perf_counter(), time.process_time()
+            assert len(list(done.iter_rows())) == count
+            times[count] = time.perf_counter() - started[0], time.process_time() - started[1]
+    each = [1000 * (many - few) / (TASKS - 10) for few, many in zip(times[10], times[TASKS], strict=True)]
+    return {"clock_ms_a_task": round(each[0], 2), "driver_ms_a_task": round(each[1], 2)}
+
+
+class Nothing:
+    """A worker that hands back what it gets."""
+
+    def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
+        """The batch."""
+        return batch
 
 
 def cost(call: Callable[[], Any]) -> tuple[Any, float]:

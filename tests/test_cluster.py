@@ -281,6 +281,18 @@ def test_a_picture_that_ends_its_process_becomes_a_row(pictures, tmp_path, tiny_
     assert "the process that read this picture ended" in errors[2]
 
 
+def test_a_fragment_that_ends_every_worker_is_left(folder, tmp_path, scorer):
+    settings = settings_of(scorer.load())
+    run = cluster.prepare([str(folder)], Storage(str(tmp_path / "out")), settings, 10)
+    Storage(run.output).write(b"a:1\nb:2\nc:3\n", "_grepq", "started", f"{1:08d}")
+    done = [score_fragment(run.output, i, scorer, settings) for i in run.todo]
+    assert [one.rows for one in done] == [10, 0, 4]
+    assert "3 workers ended while they read it" in done[1].error and str(folder) in done[1].error
+    again = cluster.prepare([str(folder)], Storage(run.output), settings, 10)
+    assert again.todo == [1]
+    assert score_fragment(run.output, 1, scorer, settings).rows == 10  # the next run tries anew
+
+
 def test_storage_that_fails_is_no_fault_of_a_picture(folder, tmp_path, scorer, monkeypatch):
     """An output that cannot be written: no file, the fragment's error, and the next run does it."""
     from grepq_iqa.integrations.cluster import fragments

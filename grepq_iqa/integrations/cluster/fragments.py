@@ -34,6 +34,8 @@ PROVENANCE = b"grepq_iqa.fragment"
 _ATTEMPTS = 3  # at a fragment, while the storage fails; its client has tried each time, too
 _PAUSE = 2.0  # seconds before storage is asked again, longer each time
 
+_DEATHS = 3  # of workers in one fragment, after which it is left: it is not the machines
+
 READERS = 4
 """Threads that read ahead of a worker's encoders: they wait for the network, and decode one at a time or so."""
 
@@ -65,8 +67,9 @@ def place(fragment: int) -> tuple[str, str]:
 def score_fragment(output_url: str, fragment: int, scorer: Scorer, settings: Mapping[str, Any]) -> Done:
     """Score a fragment of the plan and write it, unless its file is there.
 
-    A worker that dies leaves a mark; who takes its fragment over then scores every picture in a process of its own, so
-    that one which ends its process becomes a row with an error instead of ending one worker after the other.
+    A worker that dies leaves its mark. Who takes its fragment over then scores every picture in a process of its own,
+    so that one which ends its process becomes a row with an error instead of ending one worker after the other. A
+    fragment in which `_DEATHS` workers died all the same, as by a table that breaks its reader, is left unwritten.
 
     Args:
         output_url: of the run.
@@ -77,17 +80,22 @@ def score_fragment(output_url: str, fragment: int, scorer: Scorer, settings: Map
     output = open_storage(output_url)
     folder, name = place(fragment)
     mark = (OWN_FOLDER, "started", f"{fragment:08d}")
-    error = ""
+    error, before = "", b""
     for attempt in range(_ATTEMPTS):
         time.sleep(_PAUSE * attempt)
         try:
             if output.exists(folder, name):
                 return Done(fragment)
-            orphan = output.exists(*mark)
-            output.write(f"{platform.node()}:{os.getpid()}".encode(), *mark)
+            before = output.read(*mark) if output.exists(*mark) else b""
+            deaths = len(before.split())
+            if deaths >= _DEATHS:
+                return Done(
+                    fragment, error=f"{deaths} workers ended while they read it: {_first(output_url, fragment)}"
+                )
+            output.write(before + f"{platform.node()}:{os.getpid()}\n".encode(), *mark)
             started = time.perf_counter()
             sources = pictures(read_fragment(output_url, fragment), scorer.column)
-            results = list(_one_by_one(scorer, sources) if orphan else scorer.stream(sources, readers=READERS))
+            results = list(_one_by_one(scorer, sources) if deaths else scorer.stream(sources, readers=READERS))
             _require_access(results)
             seconds = time.perf_counter() - started
             output.write(_file(scorer, results, settings, fragment, seconds), folder, name)
@@ -95,7 +103,7 @@ def score_fragment(output_url: str, fragment: int, scorer: Scorer, settings: Map
             return Done(fragment, len(results), sum(result.error is not None for result in results))
         except OSError as reason:
             with suppress(OSError):  # this worker lives
-                output.remove(*mark)
+                output.write(before, *mark) if before else output.remove(*mark)
             error = f"{type(reason).__name__}: {first_line(reason)}"
     return Done(fragment, error=f"storage cannot be read or written ({error})")
 
@@ -108,6 +116,10 @@ def _require_access(results: list[Result]) -> None:
     """
     if results and all((result.error or "").startswith("permission denied") for result in results):
         raise PermissionError("permission denied for every picture")
+
+
+def _first(output_url: str, fragment: int) -> str:
+    return read_fragment(output_url, fragment)[0].path
 
 
 def check_model(scorer: Scorer, settings: Mapping[str, Any]) -> None:

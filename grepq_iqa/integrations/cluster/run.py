@@ -28,7 +28,7 @@ that scores them, and rows are written by it."""
 
 TASKS_A_WORKER = 100
 """So many tasks each worker gets in a run, at most one a fragment: many, so that the last one is short; not more, since
-Ray's driver takes about a millisecond for each."""
+each takes Ray's driver some milliseconds (docs/cluster.md has the figures)."""
 
 _SETTINGS = "run.json"
 
