@@ -24,6 +24,7 @@ needs("fsspec")
 import pyarrow.dataset as ds  # noqa: E402
 import pyarrow.parquet as pq  # noqa: E402
 
+from grepq_iqa.integrations.cluster import reading  # noqa: E402
 from grepq_iqa.integrations.cluster import run as cluster  # noqa: E402
 from grepq_iqa.integrations.cluster.fragments import METADATA, PROVENANCE, place, score_fragment  # noqa: E402
 from grepq_iqa.integrations.cluster.plan import Input, cut, iter_inputs, read_fragment, write_plan  # noqa: E402
@@ -133,7 +134,8 @@ def arrow_stream(pictures, path):
 
 
 @pytest.mark.parametrize("write", [parquet_of_bytes, parquet_of_hugging_face, arrow_file, arrow_stream])
-def test_tables_of_pictures(write, pictures, tmp_path, scorer, expected):
+def test_tables_of_pictures(write, pictures, tmp_path, scorer, expected, monkeypatch):
+    monkeypatch.setattr(reading, "_ROWS_AT_ONCE", 5)
     path = tmp_path / ("table.arrow" if "arrow" in write.__name__ else "table.parquet")
     write(pictures, path)
     run, _ = work([path], tmp_path / "out", scorer, size=9)

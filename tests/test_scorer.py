@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import pickle
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -96,22 +97,16 @@ def test_rows_of_any_rubbish_are_values(scorer):
     assert np.isnan(rows["score"]).all()
 
 
+@pytest.mark.needs("fsspec", "aiohttp")
 def test_a_fault_that_nobody_foresaw_costs_its_row_only(scorer, small):
-    class Odd:
-        filename = "odd"
-
-        def read(self, *size):
-            raise ArithmeticError("surprise")
-
-        def seek(self, *to):
-            return 0
-
-        def tell(self):
-            return 0
-
-    rows = scorer({"image": [small[0], Odd(), small[1]]})
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))  # and does not listen
+        url = f"http://127.0.0.1:{closed.getsockname()[1]}/a.jpg"
+        rows = scorer({"path": [small[0], url, small[1], "zzz://a"]})
     assert rows["error"][0] is None and rows["error"][2] is None
-    assert "surprise" in rows["error"][1]
+    assert np.isfinite(rows["score"][[0, 2]]).all()
+    assert "127.0.0.1" in rows["error"][1] or "does not exist" in rows["error"][1]
+    assert "zzz" in rows["error"][3]
 
 
 def test_an_empty_batch_has_the_columns(scorer):
