@@ -8,13 +8,11 @@
 from __future__ import annotations
 
 import csv
-import io
 import sys
 import tempfile
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageFilter
 
 from grepq_iqa import GRepQ
 from grepq_iqa.calibration.regressor import MOSRegressor
@@ -31,33 +29,13 @@ model = GRepQ.from_pretrained(MODEL)
 # %% [markdown]
 # ## A folder of photographs
 #
-# Here the example photographs, each distorted in three ways at three strengths. Yours would be a folder that you have.
+# Here the forty example photographs that come with labels (`examples/photos/README.md`). Yours would be a folder that
+# you have, without any.
 
 # %%
-
-
-def distorted(photo: Image.Image, kind: str, strength: int) -> Image.Image:
-    """The photograph blurred, noisy or compressed; strength from 1 (visible) to 3 (bad)."""
-    if kind == "blur":
-        return photo.filter(ImageFilter.GaussianBlur(0.8 * strength))
-    if kind == "noise":
-        pixels = np.asarray(photo) + np.random.default_rng(strength).normal(0, 12 * strength, (*photo.size[::-1], 3))
-        return Image.fromarray(pixels.clip(0, 255).astype(np.uint8))
-    encoded = io.BytesIO()
-    photo.save(encoded, "JPEG", quality=(35, 18, 7)[strength - 1])
-    return Image.open(encoded)
-
-
-strengths: dict[Path, int] = {}
-for source in sorted(PHOTOS.glob("*.jpg")):
-    photo = Image.open(source).convert("RGB")
-    photo.thumbnail((384, 384))
-    for kind, strength in [("none", 0), *((k, s) for k in ("blur", "noise", "jpeg") for s in (1, 2, 3))]:
-        target = WORK / f"{source.stem}-{kind}-{strength}.png"
-        (photo if kind == "none" else distorted(photo, kind, strength)).save(target)
-        strengths[target] = strength
-images = list(strengths)
-print(f"{len(images)} images in {WORK}")
+known = read_labels(PHOTOS / "labels.csv")
+images = list(known.paths)
+print(f"{len(images)} images in {PHOTOS}")
 
 # %% [markdown]
 # ## Which to label
@@ -73,13 +51,12 @@ chosen = select(
     feature_mean=model.feature_mean,
     feature_scale=model.feature_scale,
 )
-to_label = [images[i] for i in chosen]
 
 # %% [markdown]
 # ## Label them
 #
 # You would type ratings into the table, or into the page that `grepq select --html` writes. So that this script runs
-# alone, a stand-in for a person rates from 5 (fine) downwards by the strength of the damage, not always the same.
+# alone, a stand-in for a person rates as the examples' table does, not always the same.
 
 # %%
 person = np.random.default_rng(0)
@@ -87,8 +64,8 @@ table = WORK / "labels.csv"
 with table.open("w", newline="", encoding="utf-8") as file:
     writer = csv.writer(file)
     writer.writerow(["path", "mos"])
-    for image in to_label:
-        writer.writerow([image.name, f"{5 - 1.2 * strengths[image] + person.normal(0, 0.2):.2f}"])
+    for i in chosen:
+        writer.writerow([images[i].resolve(), f"{known.mos[i] + person.normal(0, 0.2):.2f}"])
 labels = read_labels(table)
 print(f"{len(labels)} labels from {labels.mos.min()} to {labels.mos.max()}")
 
@@ -117,14 +94,14 @@ for i in largest(np.abs(labels.mos - result.predicted), 3):
 # %% [markdown]
 # ## Predict the others, save, load
 #
-# `low` and `high` hold the true score in nine of ten cases. The pictures here come from a handful of photographs, so
-# take the figures as a demonstration: with labels of your own they mean what they say.
+# `low` and `high` hold the true score in nine of ten cases. The labels here are a measure's, not a person's, so take
+# the figures as a demonstration: with labels of your own they mean what they say.
 
 # %%
 others = [i for i in range(len(images)) if i not in set(chosen.tolist())]
 prediction = model.predict(features=features[others], confidence=0.9)
 for i, mos, low, high in zip(others, prediction.mos, prediction.low, prediction.high, strict=True):
-    print(f"{images[i].name:40} {mos:5.2f}  [{low:5.2f}, {high:5.2f}]")
+    print(f"{images[i].name:20} {mos:5.2f}  [{low:5.2f}, {high:5.2f}]")
 
 model.save_pretrained(WORK / "my-model")
 again = GRepQ.from_pretrained(WORK / "my-model")

@@ -15,9 +15,10 @@ if TYPE_CHECKING:
     from grepq_iqa.data.images import load_image
     from grepq_iqa.errors import GrepqError, ImageError, LabelsError, NotFittedError, UsageError, WeightsError
     from grepq_iqa.model import GRepQ
-    from grepq_iqa.results import Prediction, Score
+    from grepq_iqa.results import Explanation, Prediction, Reason, Score
 
 __all__ = [
+    "Explanation",
     "GRepQ",
     "GrepqError",
     "ImageError",
@@ -25,6 +26,7 @@ __all__ = [
     "MOSRegressor",
     "NotFittedError",
     "Prediction",
+    "Reason",
     "Score",
     "UsageError",
     "WeightsError",
@@ -36,7 +38,9 @@ _ERRORS = ("GrepqError", "ImageError", "LabelsError", "NotFittedError", "UsageEr
 _HOMES = {
     "GRepQ": "grepq_iqa.model",
     "MOSRegressor": "grepq_iqa.calibration.regressor",
+    "Explanation": "grepq_iqa.results",
     "Prediction": "grepq_iqa.results",
+    "Reason": "grepq_iqa.results",
     "Score": "grepq_iqa.results",
     "load_image": "grepq_iqa.data.images",
     **dict.fromkeys(_ERRORS, "grepq_iqa.errors"),

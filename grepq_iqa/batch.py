@@ -6,7 +6,7 @@ import dataclasses
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Size
 
 from grepq_iqa.data.images import DecodedImage, ImageSource, decode_image
 from grepq_iqa.errors import GrepqError, ImageError
@@ -29,6 +28,10 @@ READ_AHEAD = 8
 
 NamedSource: TypeAlias = "tuple[str, ImageSource | Callable[[], ImageSource]]"
 """What messages call a picture, and the picture; or what fetches it, called in a thread that reads ahead."""
+
+BUCKETS_FROM, READ_AHEAD_BUCKETS = 1 << 20, 32
+"""An engine for which so many pixels are worth one pass, a GPU, gets pictures of one size together wherever they stand
+among so many that are decoded ahead; on a CPU only neighbors share a pass."""
 
 
 @dataclass(frozen=True)
@@ -77,8 +80,8 @@ def score_paths(
     """Score ``paths`` one after the other, decoding ahead of the model in threads.
 
     Results come in the order of ``paths``, one for each; a file that cannot be used gives a result with its error.
-    Neighbors of one size go through the model together where that is faster. At most ``READ_AHEAD`` decoded pictures
-    exist at a time, whatever the number of files.
+    Pictures of one size go through the model together where that is faster. At most ``READ_AHEAD`` decoded pictures,
+    on a GPU ``READ_AHEAD_BUCKETS``, exist at a time, whatever the number of files.
 
     Args:
         model: by which.
@@ -86,19 +89,21 @@ def score_paths(
         features: whether results carry them.
         cache: knows files that were seen before, and learns those that were not.
     """
-    results = _score_all(model, _files(paths)) if cache is None else _score_unknown(model, paths, cache)
+    results = _score_all(model, _named(paths)) if cache is None else _score_unknown(model, paths, cache)
     for result in results:
         yield result if features else dataclasses.replace(result, features=None)
 
 
-def score_sources(model: GRepQ, sources: Iterable[NamedSource], *, threads: int | None = None) -> Iterator[Result]:
-    """As `score_paths`, for pictures from anywhere; results carry features, and their names as paths.
+def score_sources(
+    model: GRepQ, sources: Iterable[NamedSource], *, threads: int | None = None
+) -> Generator[Result, None, None]:
+    """As `score_paths`, with features, for pictures from anywhere: pairs of what to call one, and the picture.
 
     Args:
         model: by which.
         sources: names and pictures. What fetches one may raise any :class:`~grepq_iqa.errors.GrepqError` for its row;
             other exceptions end the stream.
-        threads: that read and decode ahead; None: as many as there are cores, at most ``READ_AHEAD``.
+        threads: that fetch and decode ahead; None: as many as there are cores, at most as many as are read ahead.
     """
     return _score_all(model, sources, threads)
 
@@ -118,36 +123,35 @@ def collect(results: Iterable[Result]) -> Collected:
 
 
 def _score_unknown(model: GRepQ, paths: Iterable[str | os.PathLike[str]], cache: FeatureCache) -> Iterator[Result]:
-    # In order of ``paths``: a finished result from the cache, or the digest of a file that is on its way.
-    order: deque[Result | str | None] = deque()
+    # In order of ``paths``: a finished result from the cache, or the content of a file that is on its way.
+    order: deque[Result | _Content] = deque()
 
     def unknown() -> Iterator[str]:
         for given in paths:
             path = os.fspath(given)
-            digest = cache.digest(path)
-            entry = cache.read(digest)
+            content = _Content(_stamp(path), cache.digest(path))
+            entry = cache.read(content.digest)
             if entry is None or entry.score is None or len(entry.features) != model.feature_dim:
-                order.append(digest)
+                order.append(content)
                 yield path
             else:
                 score = dataclasses.replace(entry.score, percentile=model.percentile(entry.score.score))
                 order.append(Result(path, score, entry.features, seconds=entry.seconds))
 
-    for result in _score_all(model, _files(unknown())):
+    for result in _score_all(model, _named(unknown())):
         while isinstance(known := order.popleft(), Result):
             yield known
-        if result.features is not None:
-            cache.write(known, result.features, result.score, result.seconds)
+        # A file that was written meanwhile may have been decoded with another content than the digest's.
+        if result.features is not None and known.stamp == _stamp(result.path):
+            cache.write(known.digest, result.features, result.score, result.seconds)
         yield result
     for known in order:
         assert isinstance(known, Result)  # every digest has met its result
         yield known
 
 
-def _files(paths: Iterable[str | os.PathLike[str]]) -> Iterator[NamedSource]:
-    for given in paths:
-        path = os.fspath(given)
-        yield path, path
+def _named(paths: Iterable[str | os.PathLike[str]]) -> Iterator[tuple[str, str]]:
+    return ((os.fspath(path), os.fspath(path)) for path in paths)
 
 
 def _fetch_and_decode(
@@ -156,28 +160,38 @@ def _fetch_and_decode(
     return decode_image(source() if callable(source) else source, max_side=max_side, max_pixels=max_pixels)
 
 
-def _score_all(model: GRepQ, sources: Iterable[NamedSource], threads: int | None = None) -> Iterator[Result]:
-    source = iter(sources)
+def _score_all(
+    model: GRepQ, sources: Iterable[NamedSource], threads: int | None = None
+) -> Generator[Result, None, None]:
+    remaining = enumerate(sources)
     decode = partial(_fetch_and_decode, max_side=model.max_side, max_pixels=model.max_pixels)
-    waiting: deque[_Waiting] = deque()
+    buckets = model.batch_pixels >= BUCKETS_FROM
+    ahead = READ_AHEAD_BUCKETS if buckets else READ_AHEAD
+    waiting: deque[Waiting] = deque()
+    finished: dict[int, Result] = {}  # those that overtook others
+    due = 0
     started = time.perf_counter()
-    workers = min(READ_AHEAD, threads or os.cpu_count() or 1)
-    with ThreadPoolExecutor(max_workers=workers, thread_name_prefix="decode") as pool:
+    with ThreadPoolExecutor(
+        max_workers=min(ahead, threads or os.cpu_count() or 1), thread_name_prefix="decode"
+    ) as pool:
         try:
             while True:
-                while len(waiting) < READ_AHEAD:
+                while len(waiting) < ahead:
                     try:
-                        name, picture = next(source)
+                        index, (path, source) = next(remaining)
                     except StopIteration:
                         break
-                    waiting.append(_Waiting(name, pool.submit(decode, picture)))
+                    waiting.append(Waiting(path, pool.submit(decode, source), index))
                 if not waiting:
                     return
-                group = _next_group(waiting, model.batch_pixels)
-                results = list(_results_of(model, group))
+                group = _next_group(waiting, model.batch_pixels, buckets=buckets)
+                results = list(results_of(model, group))
                 each = (time.perf_counter() - started) / len(group)
-                for result in results:
-                    yield dataclasses.replace(result, seconds=each)
+                for one, result in zip(group, results, strict=True):
+                    finished[one.index] = dataclasses.replace(result, seconds=each)
+                while due in finished:
+                    yield finished.pop(due)
+                    due += 1
                 started = time.perf_counter()
         finally:  # also when the consumer stops early
             for one in waiting:
@@ -185,39 +199,66 @@ def _score_all(model: GRepQ, sources: Iterable[NamedSource], threads: int | None
 
 
 @dataclass(frozen=True)
-class _Waiting:
+class _Content:
+    """Of a file: when it was written, and its digest from after that."""
+
+    stamp: tuple[int, int, int] | None
+    digest: str | None
+
+
+def _stamp(path: str) -> tuple[int, int, int] | None:
+    try:
+        found = os.stat(path)  # noqa: PTH116 - paths are text here
+    except (OSError, ValueError):
+        return None
+    return found.st_mtime_ns, found.st_size, found.st_ino
+
+
+@dataclass(frozen=True)
+class Waiting:
+    """A picture on its way to the model: what to call it, its pixels as soon as they are there, its place in a row."""
+
     path: str
     decoded: Future[DecodedImage]
+    index: int = 0
 
     @property
-    def size(self) -> Size | None:
+    def size(self) -> tuple[int, ...] | None:
         """The picture's shape once it is decoded, None where it could not be."""
-        return None if self.decoded.exception() else self.decoded.result().pixels.shape
+        return None if self.decoded.exception() else self.decoded.result().values.shape
 
 
-def _next_group(waiting: deque[_Waiting], most_pixels: int) -> list[_Waiting]:
-    """Take the first file, and those after it of the same size, up to ``most_pixels`` in all; at least one.
+def _next_group(waiting: deque[Waiting], most_pixels: int, *, buckets: bool) -> list[Waiting]:
+    """Take the first file and others of the same size, up to ``most_pixels`` in all; at least one.
 
-    Who shares a pass depends on the order of the files alone, never on timing, so that a run can be repeated exactly.
+    The others are those right after it, or with ``buckets`` any that wait. Who shares a pass depends on the order of
+    the files alone, never on timing, so that a run can be repeated exactly.
     """
     group = [waiting.popleft()]
     size = group[0].size
     if size is None:
         return group
     most = most_pixels // (size[-1] * size[-2])
-    while waiting and len(group) < most and waiting[0].size == size:
-        group.append(waiting.popleft())
+    if not buckets:
+        while waiting and len(group) < most and waiting[0].size == size:
+            group.append(waiting.popleft())
+        return group
+    others = list(waiting)
+    waiting.clear()
+    for one in others:
+        (group if len(group) < most and one.size == size else waiting).append(one)
     return group
 
 
-def _results_of(model: GRepQ, group: list[_Waiting]) -> Iterator[Result]:
+def results_of(model: GRepQ, group: Sequence[Waiting]) -> Iterator[Result]:
+    """Results, with features, of pictures of one size in one pass; waits for those that are not decoded yet."""
     try:
         decoded = [one.decoded.result() for one in group]
-        scored = model.score_tensors([image.pixels for image in decoded])
+        scored = model.score_tensors([image.values for image in decoded])
     except (GrepqError, MemoryError, RuntimeError) as error:
         if len(group) > 1:  # whichever it was, it costs the others nothing
             for one in group:
-                yield from _results_of(model, [one])
+                yield from results_of(model, [one])
             return
         yield Result(group[0].path, error=_reason(error))
         return

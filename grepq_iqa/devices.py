@@ -3,20 +3,83 @@
 from __future__ import annotations
 
 import os
+import platform
+import sys
 from contextlib import AbstractContextManager, nullcontext
 from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-import torch
 from threadpoolctl import ThreadpoolController
 
 from grepq_iqa.errors import UsageError
 
-# A process that forks after torch has computed leaves its child without torch's helper threads, and the first
-# convolution there waits for them for ever. With one thread it asks for none; a pool of processes wants no more anyway.
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=lambda: torch.set_num_threads(1))
+if TYPE_CHECKING:
+    import torch
 
-_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+DTYPES = ("float32", "bfloat16", "float16")
+"""What torch's encoders compute in."""
+
+_threads: list[int] = []
+
+
+def set_threads(threads: int) -> None:
+    """Keep torch, and every engine made from now on, to so many processor threads; 0 leaves their own choice.
+
+    It imports nothing: torch learns of it when it is imported, at once if it has been.
+    """
+    _threads[:] = [threads] if threads > 0 else []
+    if threads > 0 and (torch := sys.modules.get("torch")) is not None:
+        torch.set_num_threads(threads)
+
+
+def chosen_threads() -> int | None:
+    """The argument of `set_threads`; None where nobody chose."""
+    return _threads[0] if _threads else None
+
+
+def usable_cores() -> int:
+    """Processor threads that this process may use: those it is bound to, and no more than its container's share."""
+    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:  # Linux's control groups, as container engines set them: "200000 100000" is two cores, "max 100000" all
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text(encoding="ascii").split()
+        count = min(count, max(1, -(-int(quota) // int(period))))
+    except (OSError, ValueError):
+        pass
+    return count
+
+
+def has_vnni() -> bool | None:
+    """Whether the processor multiplies int8 natively (AVX-VNNI, AVX512-VNNI or AMX); None where this cannot be told."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return None
+    flags = next((line for line in lines if line.startswith("flags")), None)
+    return None if flags is None else bool({"avx512_vnni", "avx_vnni", "amx_int8"} & set(flags.split()))
+
+
+def may_have_accelerator() -> bool:
+    """Whether this machine looks as if torch might find a GPU; answered without importing it, rather yes than no."""
+    if sys.platform == "darwin":
+        return platform.machine() == "arm64"
+    if os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1"):
+        return False
+    if os.name == "nt":
+        return (Path(os.environ.get("SYSTEMROOT", r"C:\Windows")) / "System32" / "nvcuda.dll").exists()
+    return any(Path(place).exists() for place in ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd"))
+
+
+def _one_thread_in_a_child() -> None:
+    # A process that forks after torch has computed leaves its child without torch's helper threads, and the first
+    # convolution there waits for them for ever. With one thread it asks for none; a pool of processes wants no more.
+    _threads[:] = [1]
+    if (torch := sys.modules.get("torch")) is not None:
+        torch.set_num_threads(1)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_one_thread_in_a_child)
 
 
 def choose_device(name: str | torch.device = "auto") -> torch.device:
@@ -25,6 +88,8 @@ def choose_device(name: str | torch.device = "auto") -> torch.device:
     Raises:
         UsageError: an unknown device, or one that this machine or build of torch lacks.
     """
+    import torch
+
     available = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
     name = str(name)
     if name == "auto":
@@ -45,16 +110,21 @@ def choose_dtype(name: str | torch.dtype, device: torch.device) -> torch.dtype:
     Raises:
         UsageError: an unknown number format.
     """
+    import torch
+
     name = str(name).removeprefix("torch.")
     if name == "auto":
         return torch.bfloat16 if _has_native_bfloat16(device) else torch.float32
-    if name not in _DTYPES:
-        raise UsageError(f"unknown dtype {name!r}: use auto, {', '.join(_DTYPES)}")
-    return _DTYPES[name]
+    if name not in DTYPES:
+        raise UsageError(f"unknown dtype {name!r}: use auto, {', '.join(DTYPES)}")
+    result: torch.dtype = getattr(torch, name)
+    return result
 
 
 def autocast(device: torch.device, dtype: torch.dtype) -> AbstractContextManager[object]:
     """Mixed precision for the encoders; nothing at all for float32."""
+    import torch
+
     if dtype == torch.float32:
         return nullcontext()
     return torch.autocast(device.type, dtype)
@@ -76,6 +146,8 @@ def _blas() -> ThreadpoolController:
 
 
 def _has_native_bfloat16(device: torch.device) -> bool:
+    import torch
+
     if device.type == "cuda":
         result: bool = torch.cuda.is_bf16_supported()
         return result

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from grepq_iqa._version import __version__
 from grepq_iqa.files import replacing, sha256_of
 from grepq_iqa.results import Score
 
@@ -99,8 +100,12 @@ class FeatureCache:
 
 
 def model_key(model: GRepQ) -> str:
-    """64 hex digits for everything that a model's features depend on: encoders, image size limit, precision."""
-    return hashlib.sha256(f"{model.encoder_hash} {model.max_side} {model.dtype}".encode()).hexdigest()
+    """64 hex digits for everything that a model's features depend on: encoders, engine, decoding, precision.
+
+    Decoders and warnings change with versions; a JPEG beyond ``max_pixels`` is decoded reduced.
+    """
+    settings = (model.features_hash, model.max_side, model.max_pixels, model.dtype, __version__)
+    return hashlib.sha256(" ".join(map(str, settings)).encode()).hexdigest()
 
 
 def default_directory() -> Path:

@@ -3,33 +3,33 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
-import torch
 from numpy.typing import ArrayLike, NDArray
-from torch import Tensor
 
 from grepq_iqa import zero_shot
 from grepq_iqa.calibration.ratings import HIGHEST, LOWEST
 from grepq_iqa.data.checks import image_warnings
-from grepq_iqa.data.images import MAX_PIXELS, DecodedImage, ImageSource, decode_image, split_batch
-from grepq_iqa.data.patches import iter_patches, reflect_up_to
-from grepq_iqa.devices import autocast, choose_device, choose_dtype, one_blas_thread
-from grepq_iqa.encoders.inference import prepare_for_inference
-from grepq_iqa.errors import LabelsError, NotFittedError, UsageError
-from grepq_iqa.results import Prediction, Score
+from grepq_iqa.data.images import MAX_PIXELS, DecodedImage, ImageSource, as_listed, decode_image, split_batch
+from grepq_iqa.data.patches import reflect_up_to
+from grepq_iqa.devices import one_blas_thread
+from grepq_iqa.encoders.engine import Engine, describe
+from grepq_iqa.errors import ImageError, LabelsError, NotFittedError, UsageError
+from grepq_iqa.results import Explanation, Prediction, Score
+from grepq_iqa.weights.engines import PATCH, check_fitted, make_engine, torch_engine
 from grepq_iqa.weights.loading import ModelComponents, load_components
 
 if TYPE_CHECKING:
+    import pandas as pd
+    import torch
+
+    from grepq_iqa.calibration.pairs import PairwiseRegressor
     from grepq_iqa.calibration.prior import Prior
     from grepq_iqa.calibration.regressor import MOSRegressor
-
-BATCH_PIXELS_CPU, BATCH_PIXELS = 1 << 18, 1 << 22
-"""Images of one size share a forward pass up to this many pixels. On a CPU that makes pictures of 96 pixels some three
-times faster and those of 512 no faster, so those go alone."""
+    from grepq_iqa.feature_cache import FeatureCache
 
 
 class GRepQ:
@@ -44,19 +44,22 @@ class GRepQ:
         name: the model's name or directory.
         config: its config.json, in the words of the last format.
         encoder_hash: 64 hex digits that identify encoders and preprocessing.
+        engine: what computes the encoders, a :class:`~grepq_iqa.encoders.engine.Engine`; ``engine.name`` is "torch" or
+            "onnx".
         device: where it computes.
-        dtype: the number format of the encoders.
+        dtype: the number format of the encoders, torch's; "int8" or "float32" of the engine "onnx".
         max_side: longer images are shrunk to this side; None never shrinks.
         max_pixels: images with more are refused before they are decoded, unless a reduced decoding stays below; may be
             set.
         feature_mean, feature_scale: ``(d,)`` float32 statistics of features over unlabeled in-the-wild images, or None.
         ratings: what people said of other photographs, a
             :class:`~grepq_iqa.calibration.ratings.RatingsPredictor`, or None; scores do not depend on it.
-        regressor_: after :meth:`fit`, the fitted :class:`~grepq_iqa.calibration.regressor.MOSRegressor`.
+        regressor_: after :meth:`fit`, the fitted :class:`~grepq_iqa.calibration.regressor.MOSRegressor`; after
+            :meth:`fit_pairs`, the :class:`~grepq_iqa.calibration.pairs.PairwiseRegressor`.
         prior_: after :meth:`fit`, the head start that it had: "none", "zero-shot", "ratings" or "both".
     """
 
-    regressor_: MOSRegressor
+    regressor_: MOSRegressor | PairwiseRegressor
     prior_: str
 
     def __init__(
@@ -65,23 +68,20 @@ class GRepQ:
         files: Mapping[str, Path],
         *,
         name: str,
+        engine: Engine | None = None,
         device: str | torch.device = "auto",
         dtype: str | torch.dtype = "auto",
         max_side: int | None = None,
     ) -> None:
         config = components.config
         self.name, self.config, self.encoder_hash = name, config, components.encoder_hash
-        self.device = choose_device(device)
-        self.dtype = choose_dtype(dtype, self.device)
+        self.engine = torch_engine(components, device, dtype) if engine is None else engine
         self.max_side: int | None = config.get("max_side") if max_side is None else (max_side or None)
         self.max_pixels = MAX_PIXELS
         self._files = dict(files)
         self._components = components
-        for encoder in (components.low_level, components.high_level):
-            prepare_for_inference(encoder, self.device, self.dtype)
         low = config["low_level"]
-        self._patch, self._stride = low.get("patch", 96), low.get("stride", 48)
-        self._dense = low.get("evaluation", "exact") == "dense"
+        self._patch = low.get("patch", PATCH)
         self._distance_scale = low.get("distance_scale", zero_shot.DISTANCE_SCALE)
         self._logit_scale = config["high_level"].get("logit_scale", zero_shot.LOGIT_SCALE)
         self.feature_mean = components.features.get("mean")
@@ -90,9 +90,20 @@ class GRepQ:
         self.ratings = components.ratings
 
     def __repr__(self) -> str:
-        fitted = f", fitted on {len(self.regressor_.loo_residuals_)} labels" if hasattr(self, "regressor_") else ""
-        dtype = str(self.dtype).removeprefix("torch.")
-        return f"GRepQ({self.name!r}, device={str(self.device)!r}, dtype={dtype!r}, max_side={self.max_side}{fitted})"
+        fitted = f", fitted on {self.regressor_.fitted_on}" if hasattr(self, "regressor_") else ""
+        engine, dtype = describe(self.engine).split()
+        how = f"engine={engine!r}, device={str(self.device)!r}, dtype={dtype!r}"
+        return f"GRepQ({self.name!r}, {how}, max_side={self.max_side}{fitted})"
+
+    @property
+    def device(self) -> torch.device | str:  # noqa: D102 - among the attributes
+        device: torch.device | str = self.engine.device
+        return device
+
+    @property
+    def dtype(self) -> torch.dtype | str:  # noqa: D102 - among the attributes
+        dtype: torch.dtype | str = self.engine.dtype
+        return dtype
 
     @classmethod
     def from_pretrained(
@@ -100,6 +111,7 @@ class GRepQ:
         name: str | os.PathLike[str] | None = None,
         *,
         revision: str | None = None,
+        engine: str = "auto",
         device: str | torch.device = "auto",
         dtype: str | torch.dtype = "auto",
         cache_dir: str | os.PathLike[str] | None = None,
@@ -112,9 +124,13 @@ class GRepQ:
         Args:
             name: None is the bundled model, which needs no network.
             revision: branch, tag or commit of a Hub repository.
+            engine: "torch"; "onnx", which computes on the CPU by ONNX Runtime without importing torch; or "auto": onnx
+                in int8 where onnxruntime is installed, the model has a graph, the processor multiplies int8 natively,
+                and neither device nor dtype is given; a fitted model keeps to the engine it was fitted with.
+                docs/engine.md has the details.
             device: "auto", "cpu", "cuda" or "mps", or torch's own.
             dtype: "auto", "float32", "bfloat16" or "float16", or torch's own; auto is bfloat16 where the device
-                computes it natively.
+                computes it natively. Of the engine onnx: "int8" or "float32".
             cache_dir: where downloads go; by default where huggingface_hub keeps them.
             local_files_only: never ask the network.
             token: for private repositories; by default the one that ``hf auth login`` saved.
@@ -122,17 +138,17 @@ class GRepQ:
 
         Raises:
             WeightsError: the model cannot be found, fetched, verified or read.
-            UsageError: an unknown device or dtype.
+            UsageError: an unknown engine, device or dtype, or one that cannot stand in for that of a fitted model.
         """
         from grepq_iqa.weights import resolve
 
         resolved = resolve(name, revision=revision, cache_dir=cache_dir, local_files_only=local_files_only, token=token)
+        components = load_components(resolved.name, resolved.files)
         model = cls(
-            load_components(resolved.name, resolved.files),
+            components,
             resolved.files,
             name=resolved.name,
-            device=device,
-            dtype=dtype,
+            engine=make_engine(components, engine, device, dtype),
             max_side=max_side,
         )
         if "calibration.safetensors" in resolved.files:
@@ -142,30 +158,43 @@ class GRepQ:
             model.regressor_, side, model.prior_ = read_calibration(
                 resolved.files, model.encoder_hash, resolved.name, ratings_hash
             )
+            check_fitted(components, model.engine)
             if max_side is None and side is not None:
                 model.max_side = side or None  # predictions see pictures as the fit did
         return model
 
     @overload
-    def score(self, images: ImageSource) -> Score: ...  # type: ignore[overload-overlap]  # a str is a sequence, too
+    def score(self, images: ImageSource, *, errors: Literal["raise"] = "raise") -> Score: ...  # type: ignore[overload-overlap]  # a str is a sequence, too
     @overload
-    def score(self, images: Sequence[ImageSource]) -> list[Score]: ...
+    def score(self, images: Iterable[ImageSource], *, errors: Literal["raise"] = "raise") -> list[Score]: ...
+    @overload
+    def score(self, images: ImageSource, *, errors: Literal["keep"]) -> Score | ImageError: ...  # type: ignore[overload-overlap]
+    @overload
+    def score(self, images: Iterable[ImageSource], *, errors: Literal["keep"]) -> list[Score | ImageError]: ...
 
-    def score(self, images: ImageSource | Sequence[ImageSource]) -> Score | list[Score]:
+    def score(
+        self, images: ImageSource | Iterable[ImageSource], *, errors: Literal["raise", "keep"] = "raise"
+    ) -> Score | ImageError | list[Score] | list[Score | ImageError]:
         """Zero-shot quality: a :class:`Score` for one image, a list of them for several.
 
         Args:
-            images: one source that :func:`~grepq_iqa.load_image` takes, or a list of them of any sizes, or a
-                ``(B, C, H, W)`` tensor.
+            images: one source that :func:`~grepq_iqa.load_image` takes, or several of any sizes: a list, a column of a
+                table, an array of paths, the values of a dictionary, a generator, or a ``(B, C, H, W)`` tensor.
+            errors: "raise" stops at the first image that cannot be used. "keep" goes on and returns the
+                :class:`~grepq_iqa.ImageError` itself in that image's place, so that results stay in step with images:
+                ``[s for s in results if isinstance(s, Score)]`` are the usable ones.
 
         Raises:
-            ImageError: an image cannot be used.
+            ImageError: an image cannot be used, and ``errors`` is "raise".
+            UsageError: another value of ``errors``, or a table or a dictionary in place of images.
         """
+        if errors not in ("raise", "keep"):
+            raise UsageError(f'errors is "raise" or "keep", got {errors!r}')
         sources, single = split_batch(images)
-        scores, _ = self._score_sources(sources)
+        scores = self._score_sources(sources, keep_errors=errors == "keep")[0]
         return scores[0] if single else scores
 
-    def features(self, images: ImageSource | Sequence[ImageSource]) -> NDArray[np.float32]:
+    def features(self, images: ImageSource | Iterable[ImageSource]) -> NDArray[np.float32]:
         """Features for regression, ``(n, d)``: high level, then low level (docs/method.md, section 3).
 
         Raises:
@@ -174,7 +203,7 @@ class GRepQ:
         return self._score_sources(split_batch(images)[0])[1]
 
     def score_and_features(
-        self, images: ImageSource | Sequence[ImageSource]
+        self, images: ImageSource | Iterable[ImageSource]
     ) -> tuple[list[Score], NDArray[np.float32]]:
         """Scores and features ``(n, d)`` of a list of images in one pass.
 
@@ -183,10 +212,66 @@ class GRepQ:
         """
         return self._score_sources(split_batch(images)[0])
 
+    def score_frame(
+        self,
+        images: Any,
+        *,
+        column: str | None = None,
+        predict: bool = False,
+        confidence: float = 0.9,
+        cache: FeatureCache | None = None,
+    ) -> pd.DataFrame:
+        """Scores of many files as a DataFrame: errors are a column, and a broken file costs the others nothing.
+
+        Args:
+            images: paths, one or many, or a Series of them, or a DataFrame, whose columns and index are kept.
+            column: of the DataFrame, that holds the paths; by default the one named path, image, file or filename.
+            predict: whether to add mos, low and high as `predict` gives them.
+            confidence: of the intervals, in (0, 1).
+            cache: knows files that were seen before: a :class:`~grepq_iqa.feature_cache.FeatureCache`.
+
+        Returns:
+            Columns path (or the table's own), mos, low, high where asked for, score, low_level, high_level, percentile,
+            warnings (a list of sentences) and error (None when all went well); numbers are NaN beside an error.
+
+        Raises:
+            UsageError: pandas is not installed, or the table has no such column, or has one of ours already.
+            NotFittedError: predictions are asked of a model that has none.
+        """
+        from grepq_iqa.frames import score_frame
+
+        return score_frame(self, images, column=column, predict=predict, confidence=confidence, cache=cache)
+
+    @overload
+    def explain(self, images: ImageSource, *, map: bool = False) -> Explanation: ...  # type: ignore[overload-overlap]
+    @overload
+    def explain(self, images: Iterable[ImageSource], *, map: bool = False) -> list[Explanation]: ...
+
+    def explain(
+        self, images: ImageSource | Iterable[ImageSource], *, map: bool = False
+    ) -> Explanation | list[Explanation]:
+        """Why images are poor, as amounts and in words, and with ``map`` where (docs/explain.md).
+
+        Args:
+            images: as for :meth:`score`.
+            map: fill :attr:`Explanation.map`.
+
+        Raises:
+            ImageError: an image cannot be used.
+        """
+        from grepq_iqa.explain.explanation import explain_image
+
+        sources, single = split_batch(images)
+        found = [
+            explain_image(source, self.score, max_side=self.max_side, max_pixels=self.max_pixels, map=map)
+            for source in sources
+        ]
+        return found[0] if single else found
+
     def fit(
         self,
-        images: ImageSource | Sequence[ImageSource] | None = None,
-        mos: ArrayLike = (),
+        images: ImageSource | Iterable[ImageSource] | None = None,
+        mos: ArrayLike | Iterable[float] = (),
         *,
         features: ArrayLike | None = None,
         prior: Prior = "auto",
@@ -202,7 +287,8 @@ class GRepQ:
 
         Args:
             images: as for :meth:`score`; None where ``features`` are given.
-            mos: n mean opinion scores on any scale; predictions keep their direction.
+            mos: n mean opinion scores on any scale, in the order of the images (an index of a table's column is not
+                looked at); predictions keep their direction.
             features: ``(n, d)`` from :meth:`features`, in place of the images.
             prior: head start (docs/method.md, section 3): "zero-shot" adds Q_H to the features, "ratings" what people
                 said of other photographs, "both" the two, "none" nothing, which is the paper's protocol. "auto" is
@@ -230,7 +316,7 @@ class GRepQ:
         prior_ = resolved(prior, ratings=self.ratings is not None)
         sources = [] if images is None else split_batch(images)[0]
         count = len(np.asarray(features)) if features is not None else len(sources)
-        labels = np.asarray(mos)
+        labels = np.asarray(as_listed(mos))
         if count != len(labels):
             hint = "; pass features= for an array of them" if isinstance(images, np.ndarray) else ""
             raise LabelsError(f"{count} images but {len(labels)} labels{hint}")
@@ -239,23 +325,59 @@ class GRepQ:
         try:
             found = find_groups(
                 rows,
-                names=groups,
+                names=as_listed(groups),
                 # A stream has been read by now.
                 thumbnails=[None if hasattr(one, "read") else gray_thumbnail(one) for one in sources] or None,
                 feature_mean=options.get("feature_mean", self.feature_mean),
                 feature_scale=options.get("feature_scale", self.feature_scale),
             )
             rows, regressor = self.regression(rows, prior_, **options)
-            self.regressor_, self.prior_ = regressor.fit(rows, labels, found.units, weights), prior_
+            self.regressor_, self.prior_ = regressor.fit(rows, labels, found.units, as_listed(weights)), prior_
         except LabelsError:
             raise
         except ValueError as error:
             raise LabelsError(str(error)) from error
         return self
 
+    def fit_pairs(
+        self,
+        features: ArrayLike,
+        pairs: ArrayLike,
+        outcomes: ArrayLike,
+        *,
+        mos: ArrayLike | None = None,
+        prior: Prior = "auto",
+        groups: ArrayLike | None = None,
+        **options: Any,
+    ) -> GRepQ:
+        """Learn your own scale from comparisons (`grepq_iqa.calibration.pairs`), anchored by labels if there are any.
+
+        Args:
+            features: ``(n, d)`` from :meth:`features`.
+            pairs: ``(m, 2)``, rows of features that were compared, left and right.
+            outcomes: ``(m,)``, 1 where the left one is better, 0 where the right one is, 0.5 for a tie.
+            mos: ``(n,)``, labels, higher is better, NaN where none was given. Without any, predictions are log-odds of
+                being preferred to an ordinary photograph.
+            prior: head start, as for :meth:`fit`.
+            groups: ``(n,)``, equal for copies of one picture.
+            options: passed to :class:`~grepq_iqa.calibration.pairs.PairwiseRegressor`, such as ``alphas``.
+
+        Raises:
+            LabelsError, UsageError: as of :meth:`fit`.
+        """
+        from grepq_iqa.calibration.pairs import PairwiseRegressor
+        from grepq_iqa.calibration.prior import resolved
+
+        prior_ = resolved(prior, ratings=self.ratings is not None)
+        rows, ridge = self.regression(features, prior_)
+        given = {name: getattr(ridge, name) for name in ("feature_mean", "feature_scale", "clip", "unclipped")}
+        self.regressor_ = PairwiseRegressor(**given | options).fit(rows, pairs, outcomes, mos, groups)
+        self.prior_ = prior_
+        return self
+
     def predict(
         self,
-        images: ImageSource | Sequence[ImageSource] | None = None,
+        images: ImageSource | Iterable[ImageSource] | None = None,
         confidence: float = 0.9,
         *,
         features: ArrayLike | None = None,
@@ -298,7 +420,7 @@ class GRepQ:
             opinion = self.ratings.opinion(rows, self.high_level_scores(rows))
             mos = np.clip(opinion, LOWEST, HIGHEST)
             low, high = self.ratings.interval(opinion, confidence)
-        source: Literal["labels", "ratings"] = "labels" if fitted else "ratings"
+        source = self.regressor_.source if fitted else "ratings"
         if single:
             return Prediction(float(mos[0]), float(low[0]), float(high[0]), confidence, source)
         return Prediction(mos, low, high, confidence, source)
@@ -348,9 +470,9 @@ class GRepQ:
         rows = np.asarray(features, dtype=np.float32)
         if rows.ndim != 2 or rows.shape[1] != self.feature_dim:
             raise UsageError(f"features have shape {rows.shape} where (n, {self.feature_dim}) is expected")
-        high = np.ascontiguousarray(rows[:, : self._components.high_level.feature_dim])
-        with torch.inference_mode(), one_blas_thread():
-            embeddings = self._components.high_level.embed(torch.from_numpy(high).to(self.device)).cpu().numpy()
+        high = rows[:, : self._components.high_level_dim]
+        with one_blas_thread():
+            embeddings = self._embed(high)
         return np.array([self._high_level_score(embedding) for embedding in embeddings], dtype=np.float64)
 
     def save_pretrained(self, directory: str | os.PathLike[str]) -> Path:
@@ -365,6 +487,9 @@ class GRepQ:
             self.max_side,
             prior=getattr(self, "prior_", "none"),
             ratings_hash=self.ratings.hash if self.ratings else None,
+            engine=describe(self.engine),
+            features_hash=self.engine.features_hash,
+            agreement=self.engine.agreement,
         )
 
     def push_to_hub(
@@ -379,14 +504,19 @@ class GRepQ:
             return push_to_hub(self.save_pretrained(folder), repo_id, private=private, token=token, revision=revision)
 
     @property
+    def features_hash(self) -> str:
+        """64 hex digits for weights and engine: the weights' own hash for torch, the graph's for onnx."""
+        return self.engine.features_hash
+
+    @property
     def feature_dim(self) -> int:
         """d, the length of a feature vector."""
-        return self._components.high_level.feature_dim + self._components.low_level.dim
+        return self._components.feature_dim
 
     @property
     def batch_pixels(self) -> int:
         """How many pixels of equally large images are worth one forward pass on this device."""
-        return BATCH_PIXELS_CPU if self.device.type == "cpu" else BATCH_PIXELS
+        return self.engine.batch_pixels
 
     def percentile(self, score: float) -> float | None:
         """The share of unlabeled in-the-wild images whose Q is lower, 0 to 100; None where the model has no table."""
@@ -394,57 +524,64 @@ class GRepQ:
             return None
         return float(np.interp(score, self._quantiles, np.linspace(0, 100, len(self._quantiles))))
 
-    def _score_sources(self, sources: Sequence[Any]) -> tuple[list[Score], NDArray[np.float32]]:
-        scores: list[Score] = []
+    def _score_sources(
+        self, sources: Sequence[Any], *, keep_errors: bool = False
+    ) -> tuple[list[Any], NDArray[np.float32]]:
+        """Scores and features ``(n, d)``; a kept error stands for its score, with a row of NaN."""
+        scores: list[Score | ImageError] = []
         features = np.empty((len(sources), self.feature_dim), dtype=np.float32)
         pending: list[DecodedImage] = []
 
         def flush() -> None:
-            found = self.score_tensors([image.pixels for image in pending])
+            found = self.score_tensors([image.values for image in pending])
             for image, (score, vector) in zip(pending, found, strict=True):
                 features[len(scores)] = vector
                 scores.append(score.with_warnings(image.warnings))
             pending.clear()
 
         for source in sources:
-            image = decode_image(source, max_side=self.max_side, max_pixels=self.max_pixels)
-            full = (len(pending) + 1) * image.pixels[0].numel() > self.batch_pixels
-            if pending and (full or pending[0].pixels.shape != image.pixels.shape):
+            try:
+                image = decode_image(source, max_side=self.max_side, max_pixels=self.max_pixels)
+            except ImageError as error:
+                if not keep_errors:
+                    raise
+                if pending:
+                    flush()
+                features[len(scores)] = np.nan
+                scores.append(ImageError(error.source, error.reason, error.hint))  # without the frames of its traceback
+                continue
+            full = (len(pending) + 1) * image.values[0].size > self.batch_pixels
+            if pending and (full or pending[0].values.shape != image.values.shape):
                 flush()
             pending.append(image)
         if pending:
             flush()
         return scores, features
 
-    @torch.inference_mode()
-    def score_tensors(self, images: Sequence[Tensor]) -> list[tuple[Score, NDArray[np.float32]]]:
-        """Score and features of loaded images ``(3, H, W)`` of one size; the lower floor of every public method."""
-        batch = torch.stack([reflect_up_to(image, self._patch) for image in images])
-        batch = batch.to(self.device).contiguous(memory_format=torch.channels_last)
-        with autocast(self.device, self.dtype), one_blas_thread():
-            low_whole, low_patches = self._low_level(batch)
-            high = self._components.high_level(batch)
-        embeddings = high.embedding.float().cpu().numpy()
-        features = torch.cat([high.features.float(), low_whole.float()], dim=1).cpu().numpy()
-        with one_blas_thread():
-            return [
-                (self._score(patches, embedding, image_warnings(image, self._patch)), feature)
-                for patches, embedding, image, feature in zip(low_patches, embeddings, images, features, strict=True)
-            ]
+    def score_tensors(
+        self, images: Sequence[NDArray[np.float32] | torch.Tensor]
+    ) -> list[tuple[Score, NDArray[np.float32]]]:
+        """Score and features of loaded images ``(3, H, W)`` of one size; the lower floor of every public method.
 
-    def _low_level(self, batch: Tensor) -> tuple[Tensor, list[zero_shot.Moments]]:
-        """Features of the whole images ``(B, 128)``, and the moments of each one's patch features."""
-        encoder = self._components.low_level
-        moments = [zero_shot.Moments(encoder.dim) for _ in batch]
-        if self._dense:
-            whole, windows = encoder.whole_and_windows(batch, self._patch)
-            for moment, vectors in zip(moments, windows.float().cpu().numpy(), strict=True):
-                moment.update(vectors)
-            return whole, moments
-        for moment, image in zip(moments, batch, strict=True):
-            for patches in iter_patches(image, self._patch, self._stride):
-                moment.update(encoder(patches.contiguous(memory_format=torch.channels_last)).float().cpu().numpy())
-        return encoder(batch), moments
+        Args:
+            images: float32 in [0, 1], NumPy arrays or tensors on the CPU.
+        """
+        arrays = [np.asarray(image, dtype=np.float32) for image in images]
+        encoded = self.engine.encode(np.stack([reflect_up_to(image, self._patch) for image in arrays]))
+        features = np.concatenate([encoded.high, encoded.low], axis=1)
+        found = []
+        with one_blas_thread():
+            for i, embedding in enumerate(self._embed(encoded.high)):
+                moments = zero_shot.Moments(encoded.low.shape[1])
+                for vectors in encoded.patches[i]:
+                    moments.update(vectors)
+                found.append((self._score(moments, embedding, image_warnings(arrays[i], self._patch)), features[i]))
+        return found
+
+    def _embed(self, high: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Embeddings ``(n, dim)`` of high-level features ``(n, feature_dim)``."""
+        projection = self._components.projection
+        return high if projection is None else projection(high)
 
     def _score(self, patches: zero_shot.Moments, embedding: NDArray[Any], warnings: tuple[str, ...]) -> Score:
         components = self._components

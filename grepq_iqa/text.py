@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from difflib import get_close_matches
+
 MARK = "made by grepq-iqa"
 """Stands in the metadata of every page and picture that this package writes: such a file may be written anew."""
 
@@ -15,3 +18,11 @@ def first_line(error: BaseException) -> str:
     """The first line of an exception's text, or its type where it has none."""
     lines = str(error).strip().splitlines()
     return lines[0] if lines else type(error).__name__
+
+
+def unknown_name(kind: str, name: str, known: Iterable[str]) -> str:
+    """A sentence about a name that is none of the ``known`` ones, with the nearest of these and all of them."""
+    names = list(known)
+    near = get_close_matches(name.lower(), names, n=1)
+    meant = f" Did you mean {near[0]}?" if near else ""
+    return f"there is no {kind} {name!r}.{meant} There are: {', '.join(names)}"

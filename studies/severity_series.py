@@ -4,7 +4,8 @@ Each photograph (its central square) is blurred, made noisy, compressed and dark
 `grepq_iqa.training.data.distortions`. Printed for every family: the share of photographs whose score falls at every
 step, for Q and its two parts, and for every step the share of photographs whose Q falls at it.
 
-Run: python studies/series.py PATHS... [--photographs 40] [--side 512] [--severities 1 2 3 4 5]
+Run: python studies/severity_series.py PATHS... [--photographs 40] [--side 512] [--severities 1 2 3 4 5]
+[--engine onnx]
 """
 
 from __future__ import annotations
@@ -31,10 +32,12 @@ def main() -> None:
     parser.add_argument("--side", type=int, default=512)
     parser.add_argument("--severities", type=float, nargs="+", default=SEVERITIES, help="rising, at most 5")
     parser.add_argument("--model")
+    parser.add_argument("--engine", default="torch", choices=("torch", "onnx"))
+    parser.add_argument("--dtype", default="auto", help="float32 or bfloat16 of torch, int8 or float32 of onnx")
     options = parser.parse_args()
     paths = list(iter_image_paths(options.paths))
     paths = paths[:: max(1, len(paths) // options.photographs)][: options.photographs]
-    model = GRepQ.from_pretrained(options.model, device="cpu")
+    model = GRepQ.from_pretrained(options.model, engine=options.engine, device="cpu", dtype=options.dtype)
     for family in FAMILIES:
         scores = np.array([series(model, path, family, options) for path in paths])
         falls = np.diff(scores, axis=1) < 0

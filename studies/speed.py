@@ -5,9 +5,10 @@
 2. against BRISQUE and NIQE, each on one picture after the other, where they are installed
    (`pip install ".[baselines]"`);
 3. against the two towers alone, fed from memory (what decoding, statistics and bookkeeping cost);
-4. arithmetic achieved over the measured peak of a matrix product in the same number format.
+4. arithmetic achieved over the measured peak of a matrix product in the same number format;
+5. the engines against each other and CLIP-IQA's tower, with the program's start and memory (`studies/engine_speed.py`).
 
-Run: python studies/speed.py FOLDER [--images 200] [--dtype auto]
+Run: python studies/speed.py FOLDER [--images 200] [--dtype auto] [--threads 1 2]
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from engine_speed import measure
 
 from grepq_iqa import GRepQ
 from grepq_iqa.batch import score_paths
@@ -95,6 +97,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--images", type=int, default=200)
     parser.add_argument("--dtype", default="auto")
+    parser.add_argument("--threads", type=int, nargs="+", default=[1, 2], help="of the engines' part")
     options = parser.parse_args()
     paths = list(iter_image_paths([options.folder]))[: options.images]
     loading = time.perf_counter()
@@ -139,6 +142,7 @@ def main() -> None:
         "matmul_peak_gflops": round(peak / 1e9, 1),
         "share_of_matmul_peak_in_towers": round(flops / towers / peak, 3),
     }
+    report["engines"] = measure(paths, options.threads, [1, 4, 16, 50, 100])
     print(json.dumps(report, indent=2))
 
 

@@ -83,6 +83,31 @@ def test_neighbors_of_one_size_share_a_pass_and_change_nothing(compact, tmp_path
             assert result.score.value == pytest.approx(alone.score.value, abs=2e-5)
 
 
+def test_a_gpu_gets_pictures_of_one_size_together_and_rows_keep_their_order(compact, tmp_path, photos, monkeypatch):
+    photo = Image.open(photos[0])
+    paths = []
+    for index in range(10):
+        width, height = (120, 100) if index % 2 else (100, 120)
+        paths.append(tmp_path / f"{index}.png")
+        photo.crop((index, index, index + width, index + height)).save(paths[-1])
+    paths.insert(3, tmp_path / "missing.png")
+    passes = []
+    whole = compact.score_tensors
+    monkeypatch.setattr(compact, "score_tensors", lambda images: passes.append(len(images)) or whole(images))
+    alone = list(batch.score_paths(compact, paths))
+    passes.clear()
+    monkeypatch.setattr(compact.engine, "batch_pixels", batch.BUCKETS_FROM)
+    monkeypatch.setattr(batch, "READ_AHEAD_BUCKETS", 6)
+    together = list(batch.score_paths(compact, paths))
+    # of the first six: three even ones; then, six again, the odd ones; the missing file has no pass
+    assert passes[0] == 3 and max(passes) >= 3 and sum(passes) == 10 and len(passes) < 6
+    assert [result.path for result in together] == [str(path) for path in paths]
+    for one, other in zip(alone, together, strict=True):
+        assert (one.error is None) == (other.error is None)
+        if one.score:
+            assert one.score.score == pytest.approx(other.score.score, abs=2e-5)
+
+
 def test_a_pass_that_fails_is_repeated_one_by_one(compact, tmp_path, photos, monkeypatch):
     paths = []
     for index in range(3):

@@ -501,7 +501,7 @@ def test_other_spellings(typed: str, name: str):
 
 
 def test_an_unknown_name_lists_those_known():
-    with pytest.raises(UsageError, match=r"unknown data set 'ava'; known are clive"):
+    with pytest.raises(UsageError, match=r"there is no data set 'ava'\. There are: clive"):
         find_dataset("ava")
 
 

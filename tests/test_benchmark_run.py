@@ -30,6 +30,7 @@ from grepq_iqa.calibration.regressor import MOSRegressor
 from grepq_iqa.cli.benchmark import app, expand_several
 from grepq_iqa.errors import GrepqError, UsageError
 from grepq_iqa.metrics import srcc
+from grepq_iqa.report import contact_sheet
 from grepq_iqa.results import Score
 from grepq_iqa.text import MARK
 
@@ -47,6 +48,10 @@ class SharpnessModel:
     def __init__(self) -> None:
         self.seen = 0
 
+    @property
+    def features_hash(self):
+        return self.encoder_hash  # as torch's engine has it
+
     def regression(self, features, prior):
         assert prior == "auto"
         return np.asarray(features, dtype=np.float64), MOSRegressor()
@@ -55,7 +60,7 @@ class SharpnessModel:
         self.seen += len(images)
         found = []
         for image in images:
-            sharp = float(image.diff(dim=-1).abs().mean())
+            sharp = float(np.abs(np.diff(image, axis=-1)).mean())
             vector = np.array([sharp, sharp**2, float(image.mean()), float(image.std())], dtype=np.float32)
             found.append((Score(sharp + 0.25, 0.25, sharp), vector))
         return found
@@ -387,7 +392,7 @@ class TestReport:
                 assert image.format == "PNG" and min(image.size) > 300
 
     def test_an_image_that_went_away_is_grey(self, folder: Path, tmp_path: Path):
-        assert report._picture(str(tmp_path / "gone.png")).getpixel((5, 5)) == (211, 211, 211)
+        assert contact_sheet._picture(str(tmp_path / "gone.png")).getpixel((5, 5)) == (211, 211, 211)
 
     def test_worst_are_those_whose_ranks_part_most(self):
         rows = tuple(
@@ -429,7 +434,7 @@ class TestCommand:
         ("arguments", "message"),
         [
             (["csv"], "--root is missing"),
-            (["ava", "--root", "."], "unknown data set"),
+            (["ava", "--root", "."], "there is no data set"),
             (["live", "--root", ".", "--csv", "a.csv"], "belong to NAME csv"),
             (["csv", "--root", ".", "--labels", "many"], "whole numbers"),
             (["csv", "--root", ".", "--labels", "2"], "3 and more"),

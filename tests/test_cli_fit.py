@@ -236,6 +236,7 @@ def test_contact_sheet_holds_any_name(grepq, model, photos, tmp_path):
     assert text.count("<script") == 2 and "alert(1)<.png" not in text.replace("&lt;", "")
     assert text.count('src="data:image/jpeg;base64,') == 5
     assert text.count('max="10"') == 5
+    assert text.count('<button type="button" value="10"') == 5
     assert not re.search(r"""(src|href)=["']https?:""", text)
     settings = json.loads(re.search(r'id="settings">(.*?)</script>', text)[1])
     assert sorted(settings["names"]) == sorted(str(folder / name) for name in names)

@@ -73,7 +73,7 @@ def test_an_interrupt_keeps_every_finished_row(photos, tmp_path):
     many.mkdir()
     for index in range(400):
         (many / f"{index:03d}.jpg").symlink_to(photos[0].resolve())
-    command = [sys.executable, "-m", "grepq_iqa", "score", str(many), "--output", str(output)]
+    command = [sys.executable, "-m", "grepq_iqa", "score", str(many), "--output", str(output), "--no-cache"]
 
     def heed_interrupts() -> None:  # a shell that started the tests in the background made them ignored
         signal.signal(signal.SIGINT, signal.SIG_DFL)
@@ -102,7 +102,7 @@ def test_an_interrupt_keeps_every_finished_row(photos, tmp_path):
         (["score", "x.jpg", "--resume"], "--output"),
         (["score", "x.jpg", "--model", "no-such-model"], "no-such-model"),
         (["score", "x.jpg", "--device", "abacus"], "abacus"),
-        (["scor", "x.jpg"], "No such command"),
+        (["scor", "x.jpg"], "there is no command"),
     ],
 )
 def test_wrong_usage_exits_with_2_and_one_clear_line(arguments, words):

@@ -21,14 +21,14 @@ from grepq_iqa.integrations import Scorer
 pa = needs("pyarrow")
 needs("fsspec")
 
-import pyarrow.dataset as ds  # noqa: E402
-import pyarrow.parquet as pq  # noqa: E402
+import pyarrow.dataset as ds
+import pyarrow.parquet as pq
 
-from grepq_iqa.integrations.cluster import reading  # noqa: E402
-from grepq_iqa.integrations.cluster import run as cluster  # noqa: E402
-from grepq_iqa.integrations.cluster.fragments import METADATA, PROVENANCE, place, score_fragment  # noqa: E402
-from grepq_iqa.integrations.cluster.plan import Input, cut, iter_inputs, read_fragment, write_plan  # noqa: E402
-from grepq_iqa.integrations.cluster.storage import Storage  # noqa: E402
+from grepq_iqa.integrations.cluster import reading
+from grepq_iqa.integrations.cluster import run as cluster
+from grepq_iqa.integrations.cluster.fragments import METADATA, PROVENANCE, place, score_fragment
+from grepq_iqa.integrations.cluster.plan import Input, cut, iter_inputs, read_fragment, write_plan
+from grepq_iqa.integrations.cluster.storage import Storage
 
 COUNT = 24
 

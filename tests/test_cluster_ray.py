@@ -22,8 +22,8 @@ from grepq_iqa.batch import score_paths
 needs("ray")
 needs("s3fs")
 
-import pyarrow.dataset as ds  # noqa: E402
-import pyarrow.parquet as pq  # noqa: E402
+import pyarrow.dataset as ds
+import pyarrow.parquet as pq
 
 pytestmark = pytest.mark.slow
 

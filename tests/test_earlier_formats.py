@@ -127,7 +127,8 @@ TODAY = {
     ("low_level", LowLevelRecipe): OPTIMIZER
     | {"crop": 64, "grid": 1, "cell": 32, "distortions_per_image": 1, "levels_per_distortion": 2}
     | {"families": ["jpeg", "color_cast", "quantization"], "fixed_copies": True, "temperature": 0.5}
-    | {"similarity_power": 1.0, "batch_images": 3, "steps": 6, "epochs": 0, "learning_rate": 1e-4},
+    | {"similarity_power": 1.0, "batch_images": 3, "steps": 6, "epochs": 0, "learning_rate": 1e-4}
+    | {"copies_max_side": 0, "equal_cells": False, "separate_views": False, "short_batches": False},
     ("distortion_head", DistortionHeadRecipe): OPTIMIZER
     | {"start": 5, "crop": 48, "batch_images": 2, "unlabeled_images": 4, "steps": 3, "learning_rate": 1e-3}
     | {"distance": 2.0, "severity": 4.0, "ranking": 10.0},
@@ -181,11 +182,11 @@ def test_a_setting_that_no_version_knew_is_still_refused(tmp_path):
 def test_bundled_recipes_use_todays_words_only(name):
     """Every key that stands in the file is a field of its section's class: nothing is renamed on the way."""
     from grepq_iqa.training import recipe
-    from grepq_iqa.training.recipe import ProvenanceRecipe, RatingsRecipe
+    from grepq_iqa.training.recipe import ExpectedRecipe, ExportRecipe, ProvenanceRecipe, RatingsRecipe
 
     path = Path(recipe.__file__).parent / "recipes" / f"{name}.toml"
     sections = tomllib.loads(path.read_text(encoding="utf-8"))
-    classes = dict(list(TODAY)) | {"provenance": ProvenanceRecipe}
+    classes = dict(list(TODAY)) | {"provenance": ProvenanceRecipe, "export": ExportRecipe, "expected": ExpectedRecipe}
     if name == "compact":
         classes["ratings"] = RatingsRecipe
     if name == "paper":

@@ -13,7 +13,7 @@ from PIL import Image
 import grepq_iqa
 from grepq_iqa import load_image
 from grepq_iqa.errors import ImageError
-from grepq_iqa.training.data.contrastive_views import ContrastiveViews
+from grepq_iqa.training.data.contrastive_views import ContrastiveViews, as_float
 from grepq_iqa.training.data.pictures import central_square, read_picture
 from grepq_iqa.training.data.prepare import prepare
 from grepq_iqa.training.data.pristine_tiles import select_tiles
@@ -35,9 +35,11 @@ def test_image_open_stands_in_one_module():
     sources = {path: path.read_text(encoding="utf-8") for path in PACKAGE.rglob("*.py")}
     assert len(sources) > 100
     found = [path for path, text in sources.items() if any(re.search(decoder, text) for decoder in DECODERS)]
-    decoding = PACKAGE / "data" / "decoding"
-    assert sorted(found) == [decoding / "opening.py", decoding / "raw.py"]  # Pillow's images, and previews of raw files
+    decoding, capture = PACKAGE / "data" / "decoding", PACKAGE / "data" / "capture.py"
+    # Pillow's images, previews of raw files, and headers, of which no pixel is read.
+    assert sorted(found) == [capture, decoding / "opening.py", decoding / "raw.py"]
     assert len(re.findall(DECODERS[0], sources[decoding / "opening.py"])) == 1
+    assert ".load()" not in sources[capture]
 
 
 @pytest.fixture(scope="module")
@@ -103,7 +105,8 @@ def test_every_reader_of_training_sees_them(file, tmp_path):
     assert [(one.width, one.height) for one in prepared.photographs] == [(width, height)]
     recipe = load_recipe("paper", "low_level", LowLevelRecipe)
     views = ContrastiveViews(prepared.photographs, recipe, 1)
-    torch.testing.assert_close(views.copies(prepared.photographs[0])[0], image)
+    copy = as_float(views.fixed_copies(prepared.photographs[0])[0])  # of 8 bits, as files have
+    torch.testing.assert_close(copy, image, atol=0.5 / 255 + 1e-6, rtol=0)
     assert select_tiles(torch.from_numpy(read_picture(path)).permute(2, 0, 1)) == select_tiles(image)
 
 

@@ -108,7 +108,8 @@ def test_the_compact_recipe_from_photographs_to_a_model_and_nothing_twice(place,
 
     said = reproduce(place, "compact", out, photos, "--csv", place / "labels.csv", "--labels", 3)
     stages_skipped = [line.split(":")[0] for line in said.splitlines() if "finished before" in line]
-    assert stages_skipped == ["low-level", "high-level", "export", "evaluate"]
+    assert stages_skipped == ["low-level", "high-level", "export", "int8", "evaluate"]
+    assert GRepQ.from_pretrained(out / "model", engine="onnx").score(photos[0]) is not None
     assert said.strip().splitlines()[-1] == last
     assert {path: path.read_bytes() for path in (out / "model").iterdir()} == before
 

@@ -51,6 +51,7 @@ def found(photos):
 if __name__ == "__main__":
     from grepq_iqa import GRepQ
 
-    examples = sorted((Path(__file__).parents[1] / "examples" / "photos").glob("*.jpg"))
+    folder = Path(__file__).parents[1] / "examples" / "photos"
+    examples = [folder / str(name) for name in np.load(STORED)["names"]]
     model = GRepQ.from_pretrained(device="cpu", dtype="float32")
     np.savez_compressed(STORED, names=[photo.name for photo in examples], **numbers(model, examples))

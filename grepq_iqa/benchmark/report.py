@@ -4,24 +4,22 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from grepq_iqa.benchmark.correlation import logistic
 from grepq_iqa.benchmark.result import BenchmarkResult, rank_disagreements
 from grepq_iqa.benchmark.run import OURS
-from grepq_iqa.data.thumbnails import thumbnail
-from grepq_iqa.errors import GrepqError, ImageError
+from grepq_iqa.errors import GrepqError
 from grepq_iqa.files import replacing, write_atomically
+from grepq_iqa.report import contact_sheet
 from grepq_iqa.text import MARK
 
 if TYPE_CHECKING:
-    from PIL import Image
     from rich.table import Table
 
 _TITLES = {"Q": "GRepQ Q", "Q_L": "GRepQ Q_L", "Q_H": "GRepQ Q_H"}
-_THUMBNAIL, _MARGIN, _CAPTION = 192, 8, 44
 
 
 def tables(result: BenchmarkResult) -> list[Table]:
@@ -123,57 +121,20 @@ def write_contact_sheet(result: BenchmarkResult, path: str | Path, method: str =
 
     Under each: its name, and its place by score and by MOS (0: worst of the set, 100: best).
     """
-    from PIL import Image, ImageDraw, ImageFont
-    from PIL.PngImagePlugin import PngInfo
-
-    too_high, too_low = rank_disagreements(result, method, k)
-    rows = [
-        (f"{_TITLES.get(method, method.upper())} too high: people liked these less", too_high),
-        (f"{_TITLES.get(method, method.upper())} too low: people liked these more", too_low),
-    ]
-    cell = _THUMBNAIL + _MARGIN
-    heading = 28
-    width = max(cell * max(1, len(too_high), len(too_low)) + _MARGIN, 560)
-    height = len(rows) * (heading + _THUMBNAIL + _CAPTION + _MARGIN) + _MARGIN
-    sheet = Image.new("RGB", (width, height), "white")
-    draw = ImageDraw.Draw(sheet)
-    large, small = ImageFont.load_default(size=16), ImageFont.load_default(size=12)
     scores = np.array([row.scores[method] for row in result.per_image])
     mos = np.array([row.mos for row in result.per_image])
-    top = _MARGIN
-    for title, positions in rows:
-        draw.text((_MARGIN, top), title, fill="black", font=large)
-        for column, position in enumerate(positions):
-            row = result.per_image[position]
-            left = _MARGIN + column * cell
-            picture = _picture(row.path)
-            inset = (_THUMBNAIL - picture.width) // 2, (_THUMBNAIL - picture.height) // 2
-            sheet.paste(picture, (left + inset[0], top + heading + inset[1]))
-            places = [100 * float(np.mean(values < values[position])) for values in (scores, mos)]
-            caption = f"{_fitted(draw, Path(row.path).name, small)}\nscore {places[0]:.0f}, MOS {places[1]:.0f}"
-            draw.multiline_text((left, top + heading + _THUMBNAIL + 4), caption, fill="black", font=small)
-        top += heading + _THUMBNAIL + _CAPTION + _MARGIN
-    note = PngInfo()
-    note.add_text("Software", MARK)
-    with replacing(path) as beside:
-        sheet.save(beside, format="PNG", pnginfo=note)
 
+    def cell(position: int) -> contact_sheet.Cell:
+        places = [100 * float(np.mean(values < values[position])) for values in (scores, mos)]
+        return contact_sheet.Cell(result.per_image[position].path, f"score {places[0]:.0f}, MOS {places[1]:.0f}")
 
-def _picture(path: str) -> Image.Image:
-    from PIL import Image
-
-    try:
-        return thumbnail(path, _THUMBNAIL)
-    except ImageError:  # gone since it was scored
-        return Image.new("RGB", (_THUMBNAIL, _THUMBNAIL), "lightgray")
-
-
-def _fitted(draw: Any, text: str, font: Any) -> str:
-    if draw.textlength(text, font=font) <= _THUMBNAIL:
-        return text
-    while text and draw.textlength("..." + text, font=font) > _THUMBNAIL:
-        text = text[1:]
-    return "..." + text
+    too_high, too_low = rank_disagreements(result, method, k)
+    name = _TITLES.get(method, method.upper())
+    rows = [
+        (f"{name} too high: people liked these less", [cell(position) for position in too_high]),
+        (f"{name} too low: people liked these more", [cell(position) for position in too_low]),
+    ]
+    contact_sheet.write_contact_sheet(rows, path)
 
 
 def _with_interval(value: float, interval: tuple[float, float] | None) -> str:

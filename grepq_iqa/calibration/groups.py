@@ -16,6 +16,7 @@ Example:
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -37,8 +38,8 @@ NEAR_EQUAL_THUMBNAILS = 0.1
 BOTH_NEAR = (0.42, 0.63)
 # Standard deviation below which a thumbnail is flat, and says nothing: 6 of 255.
 _FLAT = 6 / 255
-# Distances held at once: 64 MiB of float64.
-_BLOCK = 1 << 23
+# Distances held at once: 8 MiB of float64, three times over while they are computed.
+_BLOCK = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -107,10 +108,34 @@ def find_groups(
         UsageError: features that are not ``(n, d)``, or statistics that do not fit them.
     """
     X = np.asarray(features)
+    links = find_links(
+        X,
+        hashes,
+        names,
+        thumbnails=thumbnails,
+        feature_mean=feature_mean,
+        feature_scale=feature_scale,
+        threshold=threshold,
+    )
+    return joined(len(X), links)
+
+
+def find_links(
+    features: ArrayLike,
+    hashes: Sequence[str | None] | None = None,
+    names: ArrayLike | Sequence[object] | None = None,
+    *,
+    thumbnails: Sequence[Array | NDArray[np.float32] | None] | None = None,
+    feature_mean: ArrayLike | None = None,
+    feature_scale: ArrayLike | None = None,
+    threshold: float = NEAR_EQUAL,
+) -> dict[str, NDArray[np.intp]]:
+    """Pairs ``(k, 2)`` of rows that are not independent, by reason; arguments and errors as of `find_groups`."""
+    X = np.asarray(features)
     if X.ndim != 2:
         raise UsageError(f"features must be of shape (images, d), got shape {X.shape}")
-    rows = [row.tobytes() for row in np.ascontiguousarray(X)]
-    pictures = _normalized(_one_each(thumbnails, len(X), "thumbnail"))
+    rows = [hashlib.blake2b(row.tobytes(), digest_size=16).digest() for row in np.ascontiguousarray(X)]
+    pictures = normalized_thumbnails(_one_each(thumbnails, len(X), "thumbnail"))
     links = {
         "same bytes": _equal(_one_each(hashes, len(X), "hash")),
         "equal features": _equal(rows),
@@ -126,7 +151,7 @@ def find_groups(
         apart = np.sqrt(((pictures[candidates[:, 0]] - pictures[candidates[:, 1]]) ** 2).mean(axis=1))
         both = candidates[apart <= BOTH_NEAR[1]]
         links["nearly equal pictures"] = np.concatenate([links["nearly equal pictures"], both])
-    return _joined(len(X), links)
+    return links
 
 
 def near_pairs(Z: Array, threshold: float) -> Iterator[tuple[int, int]]:
@@ -134,7 +159,7 @@ def near_pairs(Z: Array, threshold: float) -> Iterator[tuple[int, int]]:
     if not len(Z):
         return
     limit = np.sign(threshold) * threshold**2 * Z.shape[1]
-    squares = (Z**2).sum(axis=1)
+    squares = np.einsum("ij,ij->i", Z, Z)  # without a second array of that size
     step = max(1, _BLOCK // len(Z))
     for start in range(0, len(Z), step):
         block = slice(start, start + step)
@@ -165,7 +190,7 @@ def _equal(values: Sequence[object]) -> NDArray[np.intp]:
     return _as_array(pairs)
 
 
-def _normalized(thumbnails: Sequence[NDArray[np.float32] | None]) -> Array:
+def normalized_thumbnails(thumbnails: Sequence[NDArray[np.float32] | None]) -> Array:
     """Thumbnails ``(n, k)`` with mean 0 and spread 1, so that brightness and contrast do not tell copies apart.
 
     NaN, near to nothing, where there is none or a flat one.
@@ -183,7 +208,8 @@ def _as_array(pairs: Iterable[tuple[int, int]]) -> NDArray[np.intp]:
     return np.array(list(pairs), dtype=np.intp).reshape(-1, 2)
 
 
-def _joined(rows: int, links: dict[str, NDArray[np.intp]]) -> Groups:
+def joined(rows: int, links: dict[str, NDArray[np.intp]]) -> Groups:
+    """Groups of ``rows`` rows from pairs by reason: whatever is joined to one of a group's rows joins the group."""
     pairs = np.concatenate(list(links.values()))
     graph = coo_matrix((np.ones(len(pairs)), (pairs[:, 0], pairs[:, 1])), shape=(rows, rows))
     units = unit_numbers(connected_components(graph, directed=False)[1], rows)

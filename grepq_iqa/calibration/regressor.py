@@ -32,7 +32,7 @@ Example:
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -234,6 +234,17 @@ class MOSRegressor(RegressorMixin, BaseEstimator):  # type: ignore[misc]  # scik
             low[rows] = np.partition(left_out - width, n - rank, axis=1)[:, n - rank]
             high[rows] = np.partition(left_out + width, rank - 1, axis=1)[:, rank - 1]
         return low, high
+
+    @property
+    def source(self) -> Literal["labels", "pairs"]:
+        """On whose scale predictions are, as `grepq_iqa.Prediction` says it."""
+        return "labels"
+
+    @property
+    def fitted_on(self) -> str:
+        """What the fit saw, in words."""
+        check_is_fitted(self)
+        return f"{len(self.loo_residuals_)} labels"
 
     def state(self) -> dict[str, Array]:
         """Everything a prediction needs as named float64 arrays, ready for safetensors; `from_state` reads it back."""

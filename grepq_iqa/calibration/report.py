@@ -288,9 +288,9 @@ def report_fit(
         curve = learning_curve(regressor, features, labels.mos, repeats=(repeats + 1) // 2, **shared)
         farthest = metrics.largest(np.abs(labels.mos - validation.predicted), worst_count)
         suspicious = outlying(regressor.loo_residuals_)
-        unfitted = np.asarray(scores if expected is None else expected, dtype=np.float64)
-        if np.ptp(unfitted):
-            directed = unfitted * (-1 if labels.lower_is_better else 1)
+        said = np.asarray(scores if expected is None else expected, dtype=np.float64)
+        if np.ptp(said):
+            directed = said * (-1 if labels.lower_is_better else 1)
             comparison = compare(validation, curve, directed, labels.mos, units, seed=seed)
     return FitReport(
         labels=labels,

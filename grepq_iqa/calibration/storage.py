@@ -16,9 +16,12 @@ from grepq_iqa.errors import UsageError, WeightsError
 from grepq_iqa.files import replacing, write_atomically
 
 if TYPE_CHECKING:
+    from grepq_iqa.calibration.pairs import PairwiseRegressor
     from grepq_iqa.calibration.regressor import MOSRegressor
 
 CALIBRATION = "calibration.safetensors"
+PAIRS = "pairs"
+"""What the metadata of a fit on comparisons say that it was fitted on; others say nothing."""
 
 
 class Calibration(NamedTuple):
@@ -30,7 +33,7 @@ class Calibration(NamedTuple):
         prior: head start of the fit, resolved; "none" in files of version 0.1.
     """
 
-    regressor: MOSRegressor
+    regressor: MOSRegressor | PairwiseRegressor
     max_side: int | None
     prior: str
 
@@ -39,11 +42,14 @@ def write_directory(
     directory: Path,
     files: Mapping[str, Path],
     encoder_hash: str,
-    regressor: MOSRegressor | None,
+    regressor: MOSRegressor | PairwiseRegressor | None,
     max_side: int | None,
     *,
     prior: str = "none",
     ratings_hash: str | None = None,
+    engine: str = "torch float32",
+    features_hash: str | None = None,
+    agreement: float | None = None,
 ) -> Path:
     """Copy a model's ``files`` into ``directory``, with the regressor as it is now.
 
@@ -57,6 +63,9 @@ def write_directory(
         max_side: to which the pictures were shrunk that the regressor was fitted on, None for not at all.
         prior: head start of the fit, resolved.
         ratings_hash: of the ratings predictor, where the prior uses one.
+        engine: name and number format of the engine whose features the regressor was fitted on.
+        features_hash: of that engine.
+        agreement: how far its features lie from torch's, where it is not torch.
 
     Raises:
         UsageError: ``directory`` is a file, holds something that is not a model, or cannot be written.
@@ -71,7 +80,13 @@ def write_directory(
             (directory / CALIBRATION).unlink(missing_ok=True)
         else:
             state = {key: np.ascontiguousarray(value) for key, value in regressor.state().items()}
-            notes = {"encoder_hash": encoder_hash, "max_side": str(max_side or 0), "prior": prior}
+            notes = {"encoder_hash": encoder_hash, "max_side": str(max_side or 0), "prior": prior, "engine": engine}
+            if features_hash is not None:
+                notes["features_hash"] = features_hash
+            if agreement is not None:
+                notes["agreement"] = f"{agreement:.6f}"
+            if "factor" in state:  # files of other fits stay those of version 0.1
+                notes["fitted_on"] = PAIRS
             if ratings_hash and prior in ("ratings", "both"):
                 notes["ratings_hash"] = ratings_hash
             write_atomically(directory / CALIBRATION, save(state, metadata=notes))
@@ -90,6 +105,32 @@ def require_model_folder(directory: Path) -> None:
         raise UsageError(f"{directory} is a file; give a folder")
     if directory.is_dir() and any(directory.iterdir()) and not (directory / "config.json").exists():
         raise UsageError(f"{directory} holds other files and no model; give a new folder")
+
+
+class FittedOn(NamedTuple):
+    """Whose features a model was fitted on.
+
+    Attributes:
+        engine: name and number format, such as "onnx int8"; files before 0.2 say nothing and are torch's.
+        features_hash: of the engine, or None where the file says nothing.
+        agreement: how far its features lie from torch's float32 ones, None for torch.
+    """
+
+    engine: str
+    features_hash: str | None
+    agreement: float | None
+
+
+def fitted_on(files: Mapping[str, Path]) -> FittedOn:
+    """What `write_directory` noted of the engine; a file that cannot be read is for `read_calibration` to refuse."""
+    try:
+        with safe_open(files[CALIBRATION], framework="numpy") as stored:
+            notes = stored.metadata() or {}
+    except Exception:  # safetensors raises its own type, OSError or ValueError
+        notes = {}
+    agreement = notes.get("agreement")
+    engine = notes.get("engine") or "torch"
+    return FittedOn(engine, notes.get("features_hash"), None if agreement is None else float(agreement))
 
 
 def read_calibration(
@@ -131,7 +172,13 @@ def read_calibration(
             "fit again with this model",
         )
     side, prior = notes.get("max_side"), notes.get("prior", "none")
-    regressor = MOSRegressor.from_state(state, name=name)
+    regressor: MOSRegressor | PairwiseRegressor
+    if notes.get("fitted_on") == PAIRS:
+        from grepq_iqa.calibration.pairs import PairwiseRegressor
+
+        regressor = PairwiseRegressor.from_state(state, name=name)
+    else:
+        regressor = MOSRegressor.from_state(state, name=name)
     if prior == "auto" or prior not in PRIORS or regressor.unclipped != len(column_names(prior)):
         raise WeightsError(f"{CALIBRATION} of {name!r} has an unknown head start {prior!r}", name, CALIBRATION)
     return Calibration(regressor, int(side) if side and side.isdigit() else None, prior)

@@ -11,15 +11,23 @@ import typer
 from typer.core import TyperCommand, TyperGroup
 
 from grepq_iqa._version import __version__
-from grepq_iqa.errors import GrepqError
+from grepq_iqa.cli.options import Command
+from grepq_iqa.errors import GrepqError, UsageError
+from grepq_iqa.text import unknown_name
 
 COMMANDS = {
     "score": ("grepq_iqa.cli.score:score", "Score images; higher is better."),
     "score-many": ("grepq_iqa.cli.score_many:score_many", "Score a bucket or a very large folder on a Ray cluster."),
     "fit": ("grepq_iqa.cli.fit:fit", "Learn your own scale from a table of labeled images."),
     "predict": ("grepq_iqa.cli.predict:predict", "Predict MOS with intervals by a fitted model."),
+    "explain": ("grepq_iqa.cli.explain:explain", "Say why photographs are poor, and where."),
     "select": ("grepq_iqa.cli.select:select", "Choose the images most worth labeling."),
+    "pick": ("grepq_iqa.cli.pick:pick", "Pick the best of each burst; copy, move or link them."),
+    "rate": ("grepq_iqa.cli.rate:rate", "Rate photographs with stars in XMP sidecars."),
+    "report": ("grepq_iqa.cli.report:report", "Write a page of photographs to look through."),
+    "serve": ("grepq_iqa.cli.serve:serve", "Serve a page to score, label and fit, and an API for programs."),
     "weights": ("grepq_iqa.cli.weights:app", "List, download, verify and import models."),
+    "export": ("grepq_iqa.cli.export:export", "Write a model's encoders as ONNX, in float32 or int8."),
     "benchmark": ("grepq_iqa.cli.benchmark:app", "Measure on the field's public data sets."),
 }
 
@@ -30,6 +38,13 @@ class LazyGroup(TyperGroup):
     def list_commands(self, ctx: Any) -> list[str]:
         """Names, in the order of the table."""
         return list(COMMANDS)
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        """The command that ``args`` begin with; a name that is none gets those that are, the nearest first."""
+        name = args[0]
+        if name not in COMMANDS and not name.startswith("-") and not ctx.resilient_parsing:
+            raise UsageError(unknown_name("command", name, COMMANDS))
+        return super().resolve_command(ctx, args)
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         """The command of a name, None where there is none."""
@@ -43,7 +58,7 @@ class LazyGroup(TyperGroup):
         if isinstance(command, typer.Typer):
             return typer.main.get_command(command)
         single = typer.Typer(add_completion=False, rich_markup_mode=None)
-        single.command(cmd_name)(command)
+        single.command(cmd_name, cls=Command)(command)
         return typer.main.get_command(single)
 
 
@@ -51,7 +66,6 @@ app = typer.Typer(
     cls=LazyGroup,
     name="grepq",
     no_args_is_help=True,
-    add_completion=False,
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -116,4 +130,9 @@ def _forget_stdout() -> None:
 
 
 def _only_listing() -> bool:
-    return not any(argument in COMMANDS for argument in sys.argv[1:])
+    return not any(word in COMMANDS for word in sys.argv[1:] + _words_being_completed())
+
+
+def _words_being_completed() -> list[str]:
+    """A shell that asks for completions hands over its line in the environment: bash by one name, others by typer's."""
+    return [word for name in ("COMP_WORDS", "_TYPER_COMPLETE_ARGS") for word in os.environ.get(name, "").split()]

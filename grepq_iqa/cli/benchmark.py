@@ -8,12 +8,23 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from typer.core import TyperCommand
 
 from grepq_iqa.cli.caching import NoCache
 from grepq_iqa.cli.destinations import require_writable
-from grepq_iqa.cli.options import Device, Dtype, LowerIsBetter, MaxSide, ModelName, Overwrite, Threads, set_threads
-from grepq_iqa.cli.output import Format
+from grepq_iqa.cli.options import (
+    Command,
+    Device,
+    Dtype,
+    EngineName,
+    LowerIsBetter,
+    MaxSide,
+    ModelName,
+    Overwrite,
+    Report,
+    ReportFormat,
+    Threads,
+    set_threads,
+)
 from grepq_iqa.cli.progress import Bars
 from grepq_iqa.errors import UsageError
 from grepq_iqa.files import same_file_key
@@ -24,7 +35,7 @@ if TYPE_CHECKING:
 _SEVERAL = {"--labels", "--against"}
 
 
-class SeveralValues(TyperCommand):
+class SeveralValues(Command):
     """Lets ``--labels 50 100 200`` stand for ``--labels 50 --labels 100 --labels 200``; likewise ``--against``."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
@@ -61,7 +72,12 @@ class Splits(str, Enum):
     official = "official"
 
 
-app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+app = typer.Typer(
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
 
 
 @app.command("benchmark", cls=SeveralValues)
@@ -83,13 +99,14 @@ def benchmark(
     output: Annotated[Path | None, typer.Option("--output", "-o", help="Write everything as JSON.")] = None,
     plot: Annotated[Path | None, typer.Option(help="Write score against opinion as PNG.")] = None,
     worst: Annotated[Path | None, typer.Option(help="Write a contact sheet of the worst disagreements as PNG.")] = None,
-    format: Annotated[Format, typer.Option(help="What goes to stdout.")] = Format.table,
+    format: Report = ReportFormat.table,
     csv: Annotated[str | None, typer.Option(help="With NAME csv: the table, relative to --root.")] = None,
     lower_is_better: LowerIsBetter = None,
     limit: Annotated[
         int | None, typer.Option(min=5, help="Only this many images, drawn at random: a quick try.")
     ] = None,
     max_side: MaxSide = None,
+    engine: EngineName = "auto",
     device: Device = "auto",
     dtype: Dtype = "auto",
     threads: Threads = 0,
@@ -119,19 +136,19 @@ def benchmark(
 
       grepq benchmark csv --root photos --against brisque niqe --plot scatter.png --worst worst.png
     """
-    if format not in (Format.table, Format.json):
-        raise UsageError(f"--format takes table or json here, not {format.value}")
     if name == "list":
         _print_registry(format)
         return
-    if root is None:
-        raise UsageError("--root is missing: the folder to which the data set was unpacked")
-    from grepq_iqa.benchmark import run
-    from grepq_iqa.benchmark.baselines import load_baseline
     from grepq_iqa.benchmark.datasets.registry import find_dataset
-    from grepq_iqa.feature_cache import default_directory
 
     entry = find_dataset(name)
+    if root is None:
+        raise UsageError("--root is missing: the folder to which the data set was unpacked")
+
+    from grepq_iqa.benchmark import run
+    from grepq_iqa.benchmark.baselines import load_baseline
+    from grepq_iqa.feature_cache import default_directory
+
     options: dict[str, Any] = {"labels": csv, "lower_is_better": lower_is_better} if entry.name == "csv" else {}
     if entry.name != "csv" and (csv is not None or lower_is_better is not None):
         raise UsageError("--csv and --lower-is-better belong to NAME csv")
@@ -166,7 +183,7 @@ def benchmark(
 
     from grepq_iqa import GRepQ
 
-    scorer = GRepQ.from_pretrained(model, device=device, dtype=dtype, max_side=max_side)
+    scorer = GRepQ.from_pretrained(model, engine=engine, device=device, dtype=dtype, max_side=max_side)
     with Bars() as bars:
         result = run(
             images,
@@ -186,7 +203,7 @@ def benchmark(
 
 
 def _report(
-    result: BenchmarkResult, *, output: Path | None, plot: Path | None, worst: Path | None, format: Format
+    result: BenchmarkResult, *, output: Path | None, plot: Path | None, worst: Path | None, format: ReportFormat
 ) -> None:
     import json
 
@@ -206,7 +223,7 @@ def _report(
             report.write_contact_sheet(result, worst)
     except OSError as error:  # the disk filled up meanwhile; what was measured is shown all the same
         typer.echo(f"grepq: cannot write {error.filename or 'a file'}: {error.strerror or error}", err=True)
-    if format is Format.json:
+    if format is ReportFormat.json:
         typer.echo(json.dumps(result.to_json(), allow_nan=False))
         return
     console = Console(width=None if sys.stdout.isatty() else 120)
@@ -214,13 +231,13 @@ def _report(
         console.print(table)
 
 
-def _print_registry(format: Format) -> None:
+def _print_registry(format: ReportFormat) -> None:
     import dataclasses
     import json
 
     from grepq_iqa.benchmark.datasets.registry import REGISTRY
 
-    if format is Format.json:
+    if format is ReportFormat.json:
         entries = [dataclasses.asdict(entry) for entry in REGISTRY.values()]
         typer.echo(json.dumps([{k: v for k, v in entry.items() if k != "reader"} for entry in entries], indent=1))
         return

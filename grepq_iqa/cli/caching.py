@@ -1,4 +1,4 @@
-"""The feature cache of the commands that label, fit and select."""
+"""The feature cache of the commands that look at many files."""
 
 from __future__ import annotations
 

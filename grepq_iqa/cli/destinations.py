@@ -14,16 +14,12 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from grepq_iqa.data.labels import IMAGE_ALIASES, MOS_ALIASES
+from grepq_iqa.data.pair_table import holds_answers
 from grepq_iqa.data.tables import SUFFIXES, read_table
 from grepq_iqa.errors import LabelsError, UsageError
 from grepq_iqa.files import same_file_key
+from grepq_iqa.rows import RESULT_FIELDS
 from grepq_iqa.text import MARK
-
-RESULT_FIELDS = {
-    "score": ("path", "score", "low_level", "high_level", "percentile", "warnings", "error"),
-    "predict": ("path", "mos", "low", "high", "warnings", "error"),
-}
-"""Fields of the rows of each command: the header by which a file of them is known."""
 
 _ENDS = 1 << 16  # bytes at both ends of a file in which its metadata stand
 
@@ -83,13 +79,15 @@ def is_results(path: Path, command: str | None = None) -> bool:
 
 
 def holds_ratings(path: Path) -> bool:
-    """Whether a file is a table with a column of images and a filled-in column of numbers beside it."""
+    """Whether a file is a table with images and a filled-in column of numbers beside them, or of winners of pairs."""
     if path.suffix.lower() not in SUFFIXES | {".txt"}:
         return False
     try:
         table = read_table(path)
     except (LabelsError, csv.Error):
         return False
+    if holds_answers(table):
+        return True
     image = table.optional_column(*IMAGE_ALIASES)
     rating = table.optional_column(*MOS_ALIASES, taken=image)
     if image is None or rating is None:

@@ -16,15 +16,21 @@ from grepq_iqa.cli.options import (
     Device,
     Dtype,
     Encoding,
+    EngineName,
     LowerIsBetter,
+    MaxPixels,
     MaxSide,
     ModelName,
     Overwrite,
+    Report,
+    ReportFormat,
     Threads,
+    Verbose,
     set_threads,
+    set_verbose,
 )
 from grepq_iqa.cli.progress import track
-from grepq_iqa.errors import LabelsError
+from grepq_iqa.errors import LabelsError, UsageError
 from grepq_iqa.files import sha256_of
 
 if TYPE_CHECKING:
@@ -55,8 +61,15 @@ class PriorChoice(str, Enum):
 
 
 def fit(
-    csv: Annotated[Path, typer.Option("--csv", help="Table of images and scores; its first line names the columns.")],
     output: Annotated[Path, typer.Option("--output", "-o", help="Folder to write the fitted model to.")],
+    csv: Annotated[
+        Path | None,
+        typer.Option("--csv", help="Table of images and scores; its first line names the columns.", show_default=False),
+    ] = None,
+    pairs: Annotated[
+        Path | None,
+        typer.Option(help="Table of pairs: left, right, winner; alone or beside --csv.", show_default=False),
+    ] = None,
     model: ModelName = None,
     image_column: Annotated[
         str | None, typer.Option(help="Column of image paths. [default: path, image, file, filename, ...]")
@@ -103,19 +116,24 @@ def fit(
         ),
     ] = PriorChoice.auto,
     confidence: Annotated[float, typer.Option(min=0.5, max=0.999, help="Of the intervals in the report.")] = 0.9,
-    as_json: Annotated[bool, typer.Option("--json", help="Report as one JSON object.")] = False,
+    format: Report = ReportFormat.table,
+    as_json: Annotated[bool, typer.Option("--json", hidden=True, help="As --format json.")] = False,
     seed: Annotated[int, typer.Option(min=0, help="Of the splits for cross-validation.")] = 0,
     overwrite: Overwrite = False,
+    engine: EngineName = "auto",
     device: Device = "auto",
     dtype: Dtype = "auto",
     max_side: MaxSide = None,
+    max_pixels: MaxPixels = None,
     threads: Threads = 0,
+    verbose: Verbose = False,
 ) -> None:
     """Learn your own scale from a table of labeled images; fifty are a good start.
 
     Paths in the table are relative to it. Scores may be numbers, percent, 4/5 or stars. Reported: cross-validated SRCC,
     PLCC and RMSE, whether that is better than no labels, what more labels would bring, and labels worth a second look.
-    Copies of a picture, also saved again or cropped a little, count as one image in all of these.
+    Copies of a picture, also saved again or cropped a little, count as one image in all of these. With --pairs, what is
+    learned from is which of two images is better (`grepq select --pairs`); scores, if there are any, give the scale.
 
     Examples:
 
@@ -126,17 +144,62 @@ def fit(
       grepq fit --csv labels.csv -o my-model --image-column picture --mos-column "mean vote"
 
       grepq fit --csv ratings.csv -o my-model --rater viewer --group burst
+
+      grepq fit --pairs pairs.csv -o my-model
+
+      grepq fit --pairs pairs.csv --csv stars.csv -o my-model
     """
     from grepq_iqa.calibration.storage import require_model_folder
     from grepq_iqa.data.labels import read_labels
 
+    def load() -> GRepQ:
+        from grepq_iqa.model import GRepQ
+
+        loaded = GRepQ.from_pretrained(model, engine=engine, device=device, dtype=dtype, max_side=max_side)
+        loaded.max_pixels = max_pixels or loaded.max_pixels
+        return loaded
+
     require_model_folder(output)
+    if pairs is not None:
+        if group or rater or plot is not None:
+            raise UsageError("--group, --rater and --plot are for single scores; leave them out with --pairs")
+        set_threads(threads)
+        set_verbose(verbose)
+        from grepq_iqa.cli.fit_pairs import fit_pairs
+
+        fit_pairs(
+            pairs,
+            csv,
+            output,
+            read=lambda table: read_labels(
+                table,
+                image_column=image_column,
+                mos_column=mos_column,
+                images=images,
+                repeats=repeats.value,
+                lower_is_better=lower_is_better,
+                skip_bad_rows=skip_bad_rows,
+                encoding=encoding,
+            ),
+            images=images,
+            skip_bad_rows=skip_bad_rows,
+            encoding=encoding,
+            load=load,
+            open_cache=lambda grepq: open_cache(grepq, cache, no_cache),
+            prior=prior.value,
+            as_json=as_json or format is ReportFormat.json,
+            seed=seed,
+        )
+        return
+    if csv is None:
+        raise UsageError("give the labels: --csv for scores of single images, --pairs for comparisons, or both")
     if plot is not None:
         from grepq_iqa.calibration.plot import require_plot
 
         require_plot(plot)
         require_writable(plot, overwrite=overwrite, inputs=[csv])
     set_threads(threads)
+    set_verbose(verbose)
     labels = read_labels(
         csv,
         image_column=image_column,
@@ -157,14 +220,13 @@ def fit(
 
     from grepq_iqa.calibration.groups import find_groups
     from grepq_iqa.calibration.prior import resolved
-    from grepq_iqa.calibration.regressor import checked_mos
+    from grepq_iqa.calibration.regressor import MOSRegressor, checked_mos
     from grepq_iqa.calibration.report import report_fit
     from grepq_iqa.data.thumbnails import gray_thumbnail
-    from grepq_iqa.model import GRepQ
 
     checked_mos(labels.mos, len(labels))  # before minutes of features
 
-    grepq = GRepQ.from_pretrained(model, device=device, dtype=dtype, max_side=max_side)
+    grepq = load()
     resolved(prior.value, ratings=grepq.ratings is not None)  # likewise
     labels, features, scores = _features_of(grepq, labels, open_cache(grepq, cache, no_cache), csv, skip_bad_rows)
     groups = find_groups(
@@ -178,6 +240,7 @@ def fit(
     grepq.fit(features=features, mos=labels.mos, groups=groups.units, weights=labels.weights, prior=prior.value)
     grepq.save_pretrained(output)
 
+    assert isinstance(grepq.regressor_, MOSRegressor)  # just fitted
     report = report_fit(
         grepq.regressor_,
         grepq.regression(features, prior.value)[0],
@@ -190,6 +253,7 @@ def fit(
         confidence=confidence,
         seed=seed,
     )
+    as_json = as_json or format is ReportFormat.json
     typer.echo(json.dumps(report.as_dict(), indent=2) if as_json else report.as_text(), nl=as_json)
     for warning in report.warnings:
         typer.echo(f"grepq: warning: {warning}", err=True)

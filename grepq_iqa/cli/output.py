@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import shutil
 import sys
 from collections.abc import Mapping, Sequence
@@ -11,8 +12,11 @@ from enum import Enum
 from pathlib import Path
 from typing import IO, Any
 
+import typer
+
 from grepq_iqa.data.formats import EXTENSIONS, OTHER_PICTURES
 from grepq_iqa.errors import UsageError
+from grepq_iqa.rows import rounded
 from grepq_iqa.text import printable
 
 
@@ -24,6 +28,7 @@ class Format(str, Enum):
     tsv = "tsv"
     jsonl = "jsonl"
     json = "json"
+    parquet = "parquet"
 
 
 SUFFIXES = {
@@ -32,9 +37,21 @@ SUFFIXES = {
     ".jsonl": Format.jsonl,
     ".ndjson": Format.jsonl,
     ".json": Format.json,
+    ".parquet": Format.parquet,
 }
 """Endings of files of rows, in lower case, and what they mean."""
 
+# Upper ends of percentiles: the worst tenth and the worst third of a folder are what eyes look for, and the best tenth.
+_COLORS = ((10, "bright_red"), (33, "yellow"), (90, None), (101, "bright_green"))
+_WORDS = (
+    "path",
+    "why",
+    "sidecar",
+    "action",
+    "sentence",
+    "warnings",
+    "error",
+)  # the first stands first in a table, the others last
 _PLAIN_SUFFIXES = {"", ".txt", ".log"}  # that promise nothing
 
 
@@ -45,6 +62,8 @@ def choose_format(format: Format | None, output: Path | None) -> Format:
         UsageError: the ending is an image's, which was probably meant to be read, or tells of another kind of file.
     """
     if output is None:
+        if format is Format.parquet:
+            raise UsageError("parquet is written to a file: give --output NAME.parquet")
         return format or (Format.table if sys.stdout.isatty() else Format.csv)
     suffix = output.suffix.lower()
     if suffix in EXTENSIONS or suffix in OTHER_PICTURES:
@@ -54,7 +73,14 @@ def choose_format(format: Format | None, output: Path | None) -> Format:
         raise UsageError(f"{output}: rows are written to {', '.join(SUFFIXES)}; give one of these endings, or --format")
     if known is None and suffix not in _PLAIN_SUFFIXES:
         raise UsageError(f"{output}: rows cannot be written as {suffix}; use {', '.join(SUFFIXES)}")
+    if format is not None and known is not None and Format.parquet in (format, known) and format is not known:
+        raise UsageError(f"{output} has not the ending of {format.value}; leave out --format, or change the name")
     return format or known or Format.csv
+
+
+def color_wanted(stream: IO[str]) -> bool:
+    """Whether a stream is a terminal that shows colors, and nobody said no (https://no-color.org)."""
+    return stream.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
 class RowWriter:
@@ -65,9 +91,19 @@ class RowWriter:
         stream: where to.
         fields: names of the columns, in order.
         rows: how many stand there already, for a file that is continued; None begins a new one.
+        color: whether numbers in a table are colored by the row's percentile, be it among the fields or not.
     """
 
-    def __init__(self, format: Format, stream: IO[str], fields: Sequence[str], *, rows: int | None = None) -> None:
+    def __init__(
+        self,
+        format: Format,
+        stream: IO[str],
+        fields: Sequence[str],
+        *,
+        rows: int | None = None,
+        color: bool = False,
+    ) -> None:
+        self._color = color
         self._format, self._stream, self._fields = format, stream, list(fields)
         self._csv = csv.writer(stream, lineterminator="\n", delimiter="\t" if format is Format.tsv else ",")
         self._rows = rows or 0
@@ -82,14 +118,14 @@ class RowWriter:
 
     def write(self, row: Mapping[str, Any]) -> None:
         """One row; missing fields are empty, lists are joined by "; " outside JSON."""
-        values = {field: _rounded(row.get(field)) for field in self._fields}
+        values = {field: rounded(row.get(field)) for field in self._fields}
         if self._format in (Format.jsonl, Format.json):
             # In a JSON array, too, every row has a line of its own, so that a cut file can be gone on with.
             between = ",\n" if self._format is Format.json and self._rows else ""
             end = "\n" if self._format is Format.jsonl else ""
             self._stream.write(between + json.dumps(values, ensure_ascii=False) + end)
         elif self._format is Format.table:
-            self._stream.write(self._table_line(values))
+            typer.echo(self._table_line(values, row.get("percentile")), self._stream, nl=False, color=self._color)
         else:
             self._csv.writerow([_as_text(value) for value in values.values()])
         self._rows += 1
@@ -101,9 +137,9 @@ class RowWriter:
             self._stream.write("\n]\n")
         self._stream.flush()
 
-    def _table_line(self, values: Mapping[str, Any]) -> str:
+    def _table_line(self, values: Mapping[str, Any], percentile: float | None = None) -> str:
         """Fixed columns, because rows appear before their successors are known; words go last and are not cut."""
-        numbers = [f for f in self._fields if f not in {"path", "warnings", "error"}]
+        numbers = [f for f in self._fields if f not in _WORDS]
         room = max(24, min(60, shutil.get_terminal_size().columns - 12 * len(numbers) - 2))
         path = printable(_as_text(values.get("path")))
         path = path if len(path) <= room else "…" + path[1 - room :]
@@ -113,9 +149,16 @@ class RowWriter:
             shown = f"{value:.3f}" if isinstance(value, float) else _as_text(value)
             if field == "percentile" and isinstance(value, float):
                 shown = f"{value:.0f}"
-            cells.append(shown.rjust(11))
-        words = [printable(_as_text(values.get(f))) for f in ("warnings", "error") if f in self._fields]
+            shown = shown.rjust(11)
+            colored = self._color and percentile is not None and isinstance(value, float)
+            color = _color_of(percentile) if colored and percentile is not None else None
+            cells.append(typer.style(shown, fg=color) if color else shown)
+        words = [printable(_as_text(values.get(f))) for f in _WORDS if f in self._fields and f != "path"]
         return (" ".join(cells) + "  " + "  ".join(word for word in words if word)).rstrip() + "\n"
+
+
+def _color_of(percentile: float) -> str | None:
+    return next((color for limit, color in _COLORS if percentile < limit), None)
 
 
 def stdout_for_names() -> IO[str]:
@@ -123,13 +166,6 @@ def stdout_for_names() -> IO[str]:
     if hasattr(sys.stdout, "reconfigure"):
         sys.stdout.reconfigure(errors="surrogateescape")
     return sys.stdout
-
-
-def _rounded(value: Any) -> Any:
-    """Six significant digits say all that a score knows."""
-    if isinstance(value, float):
-        return float(f"{value:.6g}")
-    return list(value) if isinstance(value, tuple) else value
 
 
 def _as_text(value: Any) -> str:

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from grepq_iqa.cli.caching import CacheFolder, NoCache, open_cache
 from grepq_iqa.cli.options import (
     Device,
     Dtype,
+    EngineName,
     MaxPixels,
     MaxSide,
     Output,
@@ -19,10 +20,24 @@ from grepq_iqa.cli.options import (
     Paths,
     Resume,
     Threads,
+    Verbose,
     set_threads,
+    set_verbose,
+)
+from grepq_iqa.cli.ordering import (
+    FailUnder,
+    MinMos,
+    MinPercentile,
+    MosLowerIsBetter,
+    Ordering,
+    Sort,
+    Summary,
+    Top,
+    Worst,
 )
 from grepq_iqa.cli.streaming import require_output, run_settings, write_rows
 from grepq_iqa.errors import NotFittedError
+from grepq_iqa.rows import predict_row
 
 if TYPE_CHECKING:
     from grepq_iqa.batch import Result
@@ -45,17 +60,32 @@ def predict(
     output: Output = None,
     resume: Resume = False,
     overwrite: Overwrite = False,
+    sort: Sort = None,
+    top: Top = None,
+    worst: Worst = None,
+    min_mos: MinMos = None,
+    min_percentile: MinPercentile = None,
+    fail_under: FailUnder = None,
+    lower_is_better: MosLowerIsBetter = False,
+    summary: Summary = False,
+    cache: CacheFolder = None,
+    no_cache: NoCache = False,
+    engine: EngineName = "auto",
     device: Device = "auto",
     dtype: Dtype = "auto",
     max_side: MaxSide = None,
     max_pixels: MaxPixels = None,
     threads: Threads = 0,
+    verbose: Verbose = False,
 ) -> None:
     """Predict scores on your own scale, each with the interval that its true value lies in.
 
     mos is on the scale of the labels fitted on, and in their direction. With a model that was not fitted it is what
     people would be expected to say, from 0 (bad) to 100, learned from others' ratings of other photographs. Exit
-    status: 0 all well, 1 some images failed, 2 wrong usage or no model.
+    status: 0 all well, 1 some images failed, 2 wrong usage or no model, 3 an image missed --fail-under.
+
+    Order and limits go by mos; --min-percentile by its place among the labels fitted on, or, with a model that was not
+    fitted, among others' photographs.
 
     Examples:
 
@@ -67,19 +97,36 @@ def predict(
 
       find . -name '*.jpg' | grepq predict - --model my-model --format jsonl
     """
+    ordering = Ordering(
+        "mos",
+        sort=sort,
+        top=top,
+        worst=worst,
+        min_value=min_mos,
+        min_percentile=min_percentile,
+        fail_under=fail_under,
+        summary=summary,
+        lower_is_better=lower_is_better,
+    )
     chosen = require_output(paths, output, format, resume=resume, overwrite=overwrite)
     set_threads(threads)
+    set_verbose(verbose)
 
     import hashlib
 
-    import numpy as np
-
+    from grepq_iqa.calibration.standing import mos_standing
     from grepq_iqa.model import GRepQ
 
-    grepq = GRepQ.from_pretrained(model, device=device, dtype=dtype, max_side=max_side)
+    grepq = GRepQ.from_pretrained(model, engine=engine, device=device, dtype=dtype, max_side=max_side)
     grepq.max_pixels = max_pixels or grepq.max_pixels
     if hasattr(grepq, "regressor_"):
         fit = hashlib.sha256(grepq.regressor_.coef_.tobytes()).hexdigest()
+        if grepq.regressor_.source == "pairs":
+            typer.echo(
+                "grepq: fitted on pairs alone: mos is log-odds of being preferred to an ordinary photograph, and low "
+                "to high is where that strength probably lies",
+                err=True,
+            )
     elif grepq.ratings is not None:
         fit = grepq.ratings.hash
         typer.echo(f"grepq: {_whose_ratings(grepq.config)}", err=True)
@@ -89,15 +136,8 @@ def predict(
         )
 
     def row(result: Result) -> Mapping[str, Any]:
-        if result.score is None or result.features is None:
-            return {}
-        prediction = grepq.predict(features=result.features[None], confidence=confidence)
-        mos, low, high = (np.ravel(v)[0].item() for v in (prediction.mos, prediction.low, prediction.high))
-        notes = list(result.score.warnings)
-        if not math.isfinite(high - low):
-            notes.append(f"too few labels for a {confidence:.0%} interval")
-            low, high = None, None
-        return {"mos": mos, "low": low, "high": high, "warnings": notes}
+        found = predict_row(grepq, result, confidence)
+        return found and found | {"percentile": mos_standing(grepq, found["mos"], lower_is_better=lower_is_better)}
 
     write_rows(
         "predict",
@@ -109,6 +149,8 @@ def predict(
         settings=run_settings(grepq, confidence=confidence, fit=fit),
         resume=resume,
         features=True,
+        ordering=ordering,
+        cache=open_cache(grepq, cache, no_cache),
     )
 
 

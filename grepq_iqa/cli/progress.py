@@ -34,7 +34,8 @@ class Bars:
             from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
             columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-            self._progress = Progress(*columns, console=Console(stderr=True), transient=True)
+            # Rows on stdout are results: rich must not draw them above the bar, on stderr.
+            self._progress = Progress(*columns, console=Console(stderr=True), transient=True, redirect_stdout=False)
             self._progress.start()
         return self
 

@@ -9,17 +9,18 @@ import csv
 import io
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
 
 from grepq_iqa._version import __version__
-from grepq_iqa.cli.destinations import RESULT_FIELDS, is_results
+from grepq_iqa.cli.destinations import is_results
 from grepq_iqa.cli.output import Format, RowWriter, stdout_for_names
 from grepq_iqa.errors import UsageError
-from grepq_iqa.files import same_file_key, write_atomically
+from grepq_iqa.files import replacing, same_file_key, write_atomically
+from grepq_iqa.rows import RESULT_FIELDS, TABLE_FIELDS
 from grepq_iqa.text import MARK
 
 
@@ -32,6 +33,7 @@ class RowFile:
         format: how rows are written.
         settings: everything that rows depend on, JSON-ready.
         resume: go on behind the rows that ``output`` holds.
+        color: whether a table is colored by percentile.
 
     Attributes:
         done: keys, by `same_file_key`, of the files that have rows already.
@@ -41,14 +43,23 @@ class RowFile:
     """
 
     def __init__(
-        self, command: str, output: Path | None, format: Format, settings: Mapping[str, Any], *, resume: bool = False
+        self,
+        command: str,
+        output: Path | None,
+        format: Format,
+        settings: Mapping[str, Any],
+        *,
+        resume: bool = False,
+        color: bool = False,
     ) -> None:
-        self._fields, self._output, self._format = RESULT_FIELDS[command], output, format
-        self._record = {"generator": f"{MARK} {__version__}", "command": command, "settings": dict(settings)}
+        fields = TABLE_FIELDS if format is Format.table else RESULT_FIELDS
+        self._fields, self._output, self._format = fields[command], output, format
+        self._record = record_of(command, settings)
         self._stream: IO[str] | None = None
         self._writer: RowWriter | None = None
         self._kept = self._whole = 0  # rows, and bytes of them
         self._cut = False
+        self._color = color
         self.done: set[str] = set()
         if resume and output is not None and output.exists() and output.stat().st_size:
             self._resume(command, output)
@@ -59,7 +70,7 @@ class RowFile:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        with _explained(self._output):
+        with explained(self._output):
             if self._cut and kind is None:
                 self._begin()  # nothing was missing but the end
             if self._writer is not None and kind is None:
@@ -73,20 +84,30 @@ class RowFile:
         Raises:
             UsageError: the disk is full, or takes no more for another reason.
         """
-        with _explained(self._output):
+        with explained(self._output):
             self._begin().write(row)
+
+    def rows_before(self) -> list[dict[str, Any]]:
+        """The rows that are kept, before any is written; empty where none are."""
+        if not self._kept or self._output is None:
+            return []
+        with self._output.open("rb") as file:
+            whole = file.read(self._whole)
+        return list(_rows_in(whole.decode("utf-8", errors="surrogateescape"), self._format))
 
     def _begin(self) -> RowWriter:
         if self._writer is None:
             self._stream = self._opened()
-            self._writer = RowWriter(self._format, self._stream, self._fields, rows=self._kept or None)
+            self._writer = RowWriter(
+                self._format, self._stream, self._fields, rows=self._kept or None, color=self._color
+            )
         return self._writer
 
     def _opened(self) -> IO[str]:
         if self._output is None:
             return stdout_for_names()
         self._output.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(_settings_path(self._output), json.dumps(self._record, indent=1) + "\n")
+        write_atomically(settings_path(self._output), json.dumps(self._record, indent=1) + "\n")
         mode = "a" if self._kept else "w"
         if self._kept:
             os.truncate(self._output, self._whole)
@@ -95,7 +116,7 @@ class RowFile:
     def _resume(self, command: str, output: Path) -> None:
         if not is_results(output, command):
             raise UsageError(f"{output} does not hold rows of `grepq {command}`: nothing there can be gone on with")
-        self._compare_settings(output)
+        compare_settings(output, _settings_beside(output), self._record["settings"])
         # A kill or a full disk leaves a row cut, or a tail of zeros where a system crashed: both are written again.
         content = output.read_bytes()
         whole = content.split(b"\0", 1)[0]
@@ -105,7 +126,7 @@ class RowFile:
         else:
             whole = whole[: whole.rfind(b"\n") + 1]
         try:
-            paths = list(_paths_in(whole.decode("utf-8", errors="surrogateescape"), self._format))
+            paths = [row["path"] for row in _rows_in(whole.decode("utf-8", errors="surrogateescape"), self._format)]
         except (ValueError, KeyError, TypeError, csv.Error) as error:
             raise UsageError(
                 f"{output} is damaged or not {self._format.value} ({error}); give another --output"
@@ -117,26 +138,88 @@ class RowFile:
         self._whole, self._kept = len(whole), len(paths)
         self.done = {same_file_key(path) for path in paths}
 
-    def _compare_settings(self, output: Path) -> None:
-        beside = _settings_path(output)
-        try:
-            known = json.loads(beside.read_text(encoding="utf-8"))["settings"]
-        except FileNotFoundError:
-            raise UsageError(
-                f"{beside.name} with the settings of {output} is missing, so its rows cannot be gone on with; give "
-                "another --output, or run without --resume"
-            ) from None
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise UsageError(f"{beside} cannot be read ({error}); run without --resume") from error
-        wanted = json.loads(json.dumps(self._record["settings"]))
-        differ = [key for key in sorted(wanted.keys() | known.keys()) if wanted.get(key) != known.get(key)]
-        if differ:
-            was = ", ".join(f"{key} {known.get(key)}, now {wanted.get(key)}" for key in differ)
-            raise UsageError(f"{output} was written with other settings ({was}); use those, or another --output")
+
+def record_of(command: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """What stands beside or in a file of rows: who wrote it, and with which settings."""
+    return {"generator": f"{MARK} {__version__}", "command": command, "settings": dict(settings)}
+
+
+def write_rows_whole(
+    command: str, output: Path, format: Format, settings: Mapping[str, Any], rows: Iterable[Mapping[str, Any]]
+) -> None:
+    """Write all rows, and their settings beside them, in place of what was there.
+
+    Raises:
+        UsageError: the disk is full, or takes no more for another reason.
+    """
+    record = record_of(command, settings)
+    with explained(output), replacing(output) as beside:
+        if format is Format.parquet:
+            from grepq_iqa.cli.parquet import write_parquet
+
+            write_parquet(beside, RESULT_FIELDS[command], rows, record)
+            return
+        with beside.open("w", encoding="utf-8", errors="surrogateescape", newline="") as stream:
+            writer = RowWriter(format, stream, RESULT_FIELDS[command])
+            for row in rows:
+                writer.write(row)
+            writer.finish()
+        write_atomically(settings_path(output), json.dumps(record, indent=1) + "\n")
+
+
+def read_rows(output: Path, command: str, format: Format, settings: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Rows of a file that was written whole.
+
+    Raises:
+        UsageError: it does not hold rows of this command with these settings, or is damaged.
+    """
+    if format is Format.parquet:
+        from grepq_iqa.cli.parquet import read_parquet
+
+        rows, record = read_parquet(output)
+        if record.get("command") != command:
+            raise UsageError(f"{output} does not hold rows of `grepq {command}`: nothing there can be gone on with")
+        compare_settings(output, record["settings"], settings)
+        return rows
+    RowFile(command, output, format, settings, resume=True)  # which refuses what is not ours
+    text = output.read_bytes().decode("utf-8", errors="surrogateescape")
+    try:
+        return list(_rows_in(text, format))
+    except (ValueError, KeyError, TypeError, csv.Error) as error:
+        raise UsageError(f"{output} is damaged or not {format.value} ({error}); give another --output") from error
+
+
+def compare_settings(output: Path, known: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
+    """Refuse to go on behind rows of other settings.
+
+    Raises:
+        UsageError: they are others; the message names those that differ.
+    """
+    wanted = json.loads(json.dumps(dict(settings)))
+    differ = [key for key in sorted(wanted.keys() | known.keys()) if wanted.get(key) != known.get(key)]
+    if differ:
+        was = ", ".join(f"{key} {known.get(key)}, now {wanted.get(key)}" for key in differ)
+        raise UsageError(f"{output} was written with other settings ({was}); use those, or another --output")
+
+
+def _settings_beside(output: Path) -> dict[str, Any]:
+    beside = settings_path(output)
+    try:
+        known = json.loads(beside.read_text(encoding="utf-8"))["settings"]
+        if not isinstance(known, dict):
+            raise TypeError("no settings in it")
+        return known
+    except FileNotFoundError:
+        raise UsageError(
+            f"{beside.name} with the settings of {output} is missing, so its rows cannot be gone on with; give "
+            "another --output, or run without --resume"
+        ) from None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UsageError(f"{beside} cannot be read ({error}); run without --resume") from error
 
 
 @contextmanager
-def _explained(output: Path | None) -> Iterator[None]:
+def explained(output: Path | None) -> Iterator[None]:
     """Errors of the disk become a sentence; a closed pipe is for the program to notice."""
     try:
         yield
@@ -148,16 +231,26 @@ def _explained(output: Path | None) -> Iterator[None]:
         raise UsageError(f"cannot write {where}: {error.strerror or error}{kept}") from error
 
 
-def _settings_path(output: Path) -> Path:
+def settings_path(output: Path) -> Path:
+    """Where the settings of the rows in ``output`` stand."""
     return output.with_name(f"{output.name}.meta.json")
 
 
-def _paths_in(text: str, format: Format) -> Iterator[str]:
+def _rows_in(text: str, format: Format) -> Iterator[dict[str, Any]]:
     if format is Format.jsonl:
-        yield from (json.loads(line)["path"] for line in text.split("\n") if line.strip())
+        yield from (json.loads(line) for line in text.split("\n") if line.strip())
     elif format is Format.json:
-        yield from (json.loads(line.rstrip(","))["path"] for line in text.split("\n")[1:] if line.strip())
+        yield from (json.loads(line.rstrip(",")) for line in text.split("\n")[1:] if line.strip(" \r]"))
     else:
         delimiter = "\t" if format is Format.tsv else ","
         rows = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
-        yield from (row["path"] for row in rows)
+        yield from ({field: _value(field, cell) for field, cell in row.items()} for row in rows)
+
+
+def _value(field: str, cell: str) -> Any:
+    """What a cell of CSV said before it was text."""
+    if field == "warnings":
+        return cell.split("; ") if cell else []
+    if field in {"path", "error"}:
+        return cell or None
+    return float(cell) if cell else None

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
-
+from grepq_iqa.cli.caching import CacheFolder, NoCache, open_cache
 from grepq_iqa.cli.options import (
     Device,
     Dtype,
+    EngineName,
     MaxPixels,
     MaxSide,
     ModelName,
@@ -17,12 +16,13 @@ from grepq_iqa.cli.options import (
     Paths,
     Resume,
     Threads,
+    Verbose,
     set_threads,
+    set_verbose,
 )
+from grepq_iqa.cli.ordering import FailUnder, MinPercentile, MinScore, Ordering, Sort, Summary, Top, Worst
 from grepq_iqa.cli.streaming import require_output, run_settings, write_rows
-
-if TYPE_CHECKING:
-    from grepq_iqa.batch import Result
+from grepq_iqa.rows import score_row
 
 
 def score(
@@ -32,16 +32,30 @@ def score(
     output: Output = None,
     resume: Resume = False,
     overwrite: Overwrite = False,
+    sort: Sort = None,
+    top: Top = None,
+    worst: Worst = None,
+    min_score: MinScore = None,
+    min_percentile: MinPercentile = None,
+    fail_under: FailUnder = None,
+    summary: Summary = False,
+    cache: CacheFolder = None,
+    no_cache: NoCache = False,
+    engine: EngineName = "auto",
     device: Device = "auto",
     dtype: Dtype = "auto",
     max_side: MaxSide = None,
     max_pixels: MaxPixels = None,
     threads: Threads = 0,
+    verbose: Verbose = False,
 ) -> None:
     """Score images; higher is better.
 
     score is Q, between 0 and 1.5; percentile places it among in-the-wild photographs, 0 to 100. Exit status: 0 all
-    well, 1 some images failed, 2 wrong usage or no model.
+    well, 1 some images failed, 2 wrong usage or no model, 3 an image missed --fail-under.
+
+    Rows come as they are ready; in an order, when all are known. Features are kept, so that a second run over the same
+    files takes no time.
 
     Examples:
 
@@ -49,36 +63,40 @@ def score(
 
       grepq score holiday/ --format csv > scores.csv
 
+      grepq score holiday/ --worst 20
+
+      grepq score exports/ --fail-under 0.5 --summary
+
       find . -name '*.jpg' | grepq score - --output scores.jsonl --resume
     """
+    ordering = Ordering(
+        "score",
+        sort=sort,
+        top=top,
+        worst=worst,
+        min_value=min_score,
+        min_percentile=min_percentile,
+        fail_under=fail_under,
+        summary=summary,
+    )
     chosen = require_output(paths, output, format, resume=resume, overwrite=overwrite)
     set_threads(threads)
+    set_verbose(verbose)
 
     from grepq_iqa.model import GRepQ
 
-    grepq = GRepQ.from_pretrained(model, device=device, dtype=dtype, max_side=max_side)
+    grepq = GRepQ.from_pretrained(model, engine=engine, device=device, dtype=dtype, max_side=max_side)
     grepq.max_pixels = max_pixels or grepq.max_pixels
     write_rows(
         "score",
         grepq,
         paths,
-        _row,
+        score_row,
         output=output,
         format=chosen,
         settings=run_settings(grepq),
         resume=resume,
         features=False,
+        ordering=ordering,
+        cache=open_cache(grepq, cache, no_cache),
     )
-
-
-def _row(result: Result) -> Mapping[str, Any]:
-    if result.score is None:
-        return {}
-    found = result.score
-    return {
-        "score": found.score,
-        "low_level": found.low_level,
-        "high_level": found.high_level,
-        "percentile": found.percentile,
-        "warnings": list(found.warnings),
-    }

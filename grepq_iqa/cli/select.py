@@ -6,20 +6,40 @@ import csv
 import io
 import os
 from collections import Counter
+from collections.abc import Sequence
 from enum import Enum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from grepq_iqa.cli.caching import CacheFolder, NoCache, open_cache
 from grepq_iqa.cli.destinations import require_writable
-from grepq_iqa.cli.options import Device, Dtype, ModelName, Overwrite, Paths, Threads, set_threads
+from grepq_iqa.cli.options import (
+    Device,
+    Dtype,
+    EngineName,
+    MaxPixels,
+    MaxSide,
+    ModelName,
+    Overwrite,
+    Paths,
+    Threads,
+    Verbose,
+    set_threads,
+    set_verbose,
+)
 from grepq_iqa.cli.output import stdout_for_names
 from grepq_iqa.cli.progress import track
 from grepq_iqa.cli.streaming import say_skipped
+from grepq_iqa.data.pair_table import COLUMNS
 from grepq_iqa.errors import UsageError
 from grepq_iqa.files import same_file_key, write_atomically
+from grepq_iqa.pages import require_pages
+
+if TYPE_CHECKING:
+    from grepq_iqa.batch import Collected
+    from grepq_iqa.model import GRepQ
 
 
 class SelectionMethod(str, Enum):
@@ -35,13 +55,22 @@ class SelectionMethod(str, Enum):
 def select(
     paths: Paths,
     number: Annotated[int, typer.Option("--number", "-n", min=1, help="How many images to choose.")] = 50,
+    pairs: Annotated[
+        int | None,
+        typer.Option(
+            min=1, help="Choose so many pairs to compare instead, for `grepq fit --pairs`.", show_default=False
+        ),
+    ] = None,
     output: Annotated[
         Path | None, typer.Option("--output", "-o", help="Table to fill in and to fit on. [default: stdout]")
     ] = None,
     page: Annotated[
-        Path | None, typer.Option("--html", help="Also write a page with thumbnails and fields to rate them in.")
+        Path | None, typer.Option("--html", help="Also write a page to give the ratings or answers on.")
     ] = None,
-    scale: Annotated[tuple[float, float], typer.Option(help="Worst and best rating that the page takes.")] = (1, 5),
+    scale: Annotated[
+        tuple[float, float],
+        typer.Option(metavar="WORST,BEST", help="Ratings that the page takes. [default: 1,5]", show_default=False),
+    ] = (1, 5),
     labeled: Annotated[
         Path | None,
         typer.Option(
@@ -49,39 +78,51 @@ def select(
         ),
     ] = None,
     method: Annotated[
-        SelectionMethod, typer.Option(help="The default is the one that measures best; see docs of selection.")
+        SelectionMethod, typer.Option(help="How to choose; the default is the one that measures best.")
     ] = SelectionMethod.i_optimal,
     model: ModelName = None,
     cache: CacheFolder = None,
     no_cache: NoCache = False,
     overwrite: Overwrite = False,
     seed: Annotated[int, typer.Option(min=0, help="Of what is drawn at random.")] = 0,
+    engine: EngineName = "auto",
     device: Device = "auto",
     dtype: Dtype = "auto",
+    max_side: MaxSide = None,
+    max_pixels: MaxPixels = None,
     threads: Threads = 0,
+    verbose: Verbose = False,
 ) -> None:
     """Choose the images most worth labeling, most useful first.
 
-    The table has the columns path and mos; fill in mos and hand it to `grepq fit`. It may be cut short anywhere. Exit
-    status: 0 all well, 1 some images could not be read and were passed over, 2 wrong usage or no model.
+    The table has the columns path and mos; fill in mos and hand it to `grepq fit`. It may be cut short anywhere. With
+    --pairs it has the columns left, right and winner; the page asks which is better, and its table is for `grepq fit
+    --pairs`. Exit status: 0 all well, 1 some images could not be read and were passed over, 2 wrong usage or no model.
 
     Examples:
 
       grepq select photos/ -n 50 -o to-label.csv
 
-      grepq select photos/ -n 50 -o to-label.csv --html to-label.html
+      grepq select photos/ -n 50 -o to-label.csv --html to-label.html --scale 1,5
 
       grepq select photos/ -n 20 -o next.csv --labeled labels.csv
+
+      grepq select photos/ --pairs 100 -o pairs.csv --html pairs.html
     """
     if output is not None and output.suffix.lower() not in {".csv", ".tsv"}:
         raise UsageError(f"{output}: the table to fill in is a .csv or .tsv file")
     if page is not None and page.suffix.lower() not in {".html", ".htm"}:
         raise UsageError(f"{page}: the page is an .html file")
+    if pairs is not None and labeled is not None:
+        raise UsageError("--labeled tells which single images to choose; leave it out with --pairs")
+    if page is not None:
+        require_pages()
     given = [path for path in paths if path != "-"] + ([os.fspath(labeled)] if labeled else [])
     for written in (output, page):
         if written is not None:
             require_writable(written, overwrite=overwrite, inputs=given)
     set_threads(threads)
+    set_verbose(verbose)
     known = _labeled(labeled)
 
     import numpy as np
@@ -91,7 +132,8 @@ def select(
     from grepq_iqa.labeling import selection
     from grepq_iqa.model import GRepQ
 
-    grepq = GRepQ.from_pretrained(model, device=device, dtype=dtype)
+    grepq = GRepQ.from_pretrained(model, engine=engine, device=device, dtype=dtype, max_side=max_side)
+    grepq.max_pixels = max_pixels or grepq.max_pixels
     # Labeled images come first, whether or not they are among the given ones.
     skipped: Counter[str] = Counter()
     already = {same_file_key(path): path for path in known}
@@ -106,6 +148,11 @@ def select(
     room = len(usable) - len(labeled_rows)
     if not room:
         raise UsageError("no images to choose from; folders are searched for the usual image endings")
+    if pairs is not None:
+        _choose_pairs(grepq, usable, found, pairs, output, page, seed)
+        if found.failures:
+            raise typer.Exit(1)
+        return
     if number > room:
         typer.echo(
             f"grepq: {number} were asked for, but there are {room} images without a label: all are taken", err=True
@@ -121,7 +168,7 @@ def select(
         seed=seed,
     )
     images = [usable[i] for i in chosen]
-    _write_table(output, images)
+    _write_table(output, ("path", "mos"), [(image,) for image in images])
     if page is not None:
         from grepq_iqa.labeling.rating_page import write_rating_page
 
@@ -141,20 +188,62 @@ def _labeled(table: Path | None) -> tuple[Path, ...]:
     return read_labels(table, skip_bad_rows=True).paths
 
 
-def _write_table(output: Path | None, images: list[Path]) -> None:
-    """Columns path and an empty mos; paths relative to the table, as `grepq fit` reads them."""
+def _choose_pairs(
+    grepq: GRepQ, images: list[Path], found: Collected, number: int, output: Path | None, page: Path | None, seed: int
+) -> None:
+    """Write the table, and the page, of so many pairs."""
+    import numpy as np
+
+    from grepq_iqa.labeling.pair_selection import select_pairs
+
+    most = len(images) * (len(images) - 1) // 2
+    if not most:
+        raise UsageError("two images at least are needed to compare")
+    if number > most:
+        typer.echo(
+            f"grepq: {number} pairs were asked for, but {len(images)} images make {most}: all are taken", err=True
+        )
+    foreseen = hasattr(grepq, "regressor_") or grepq.ratings is not None
+    expected = (
+        grepq.predict(features=found.features, confidence=0.5).mos
+        if foreseen
+        else np.array([score.score for score in found.scores])
+    )
+    chosen = select_pairs(
+        found.features,
+        expected,
+        min(number, most),
+        feature_mean=grepq.feature_mean,
+        feature_scale=grepq.feature_scale,
+        seed=seed,
+    )
+    _write_table(output, COLUMNS, [(images[left], images[right]) for left, right in chosen])
+    if page is not None:
+        from grepq_iqa.labeling.rating_page import write_pairs_page
+
+        shown = sorted(set(chosen.ravel().tolist()))
+        place = {image: at for at, image in enumerate(shown)}
+        # As for single ratings: only absolute paths lead back.
+        names = [os.path.abspath(images[i]) for i in shown]  # noqa: PTH100 - links are kept
+        write_pairs_page(
+            page,
+            [images[i] for i in shown],
+            names,
+            [(place[left], place[right]) for left, right in chosen.tolist()],
+            csv_name=output.name if output is not None else "pairs.csv",
+        )
+
+
+def _write_table(output: Path | None, header: Sequence[str], rows: Sequence[Sequence[Path]]) -> None:
+    """Rows of paths, relative to the table as `grepq fit` reads them, and an empty last column to be filled in."""
     folder = Path.cwd() if output is None else output.absolute().parent
     text = io.StringIO(newline="")
     writer = csv.writer(
         text, lineterminator="\n", delimiter="\t" if output and output.suffix.lower() == ".tsv" else ","
     )
-    writer.writerow(["path", "mos"])
-    for image in images:
-        try:
-            name = os.path.relpath(image, folder).replace(os.sep, "/")
-        except ValueError:  # another drive
-            name = str(image.absolute())
-        writer.writerow([name, ""])
+    writer.writerow(header)
+    for row in rows:
+        writer.writerow([*(_relative(image, folder) for image in row), ""])
     if output is None:
         stdout_for_names().write(text.getvalue())
         return
@@ -162,3 +251,10 @@ def _write_table(output: Path | None, images: list[Path]) -> None:
         write_atomically(output, text.getvalue())
     except OSError as error:
         raise UsageError(f"cannot write {output}: {error.strerror or error}") from error
+
+
+def _relative(image: Path, folder: Path) -> str:
+    try:
+        return os.path.relpath(image, folder).replace(os.sep, "/")
+    except ValueError:  # another drive
+        return str(image.absolute())

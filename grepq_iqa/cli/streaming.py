@@ -11,9 +11,12 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from grepq_iqa.cli.destinations import require_writable
-from grepq_iqa.cli.output import Format, choose_format
+from grepq_iqa.cli.ordering import GATE_MISSED, Ordering
+from grepq_iqa.cli.output import Format, choose_format, color_wanted
 from grepq_iqa.cli.progress import track
 from grepq_iqa.cli.row_file import RowFile
+from grepq_iqa.cli.summary import Summary
+from grepq_iqa.cli.whole_rows import WholeRows
 from grepq_iqa.data.formats import OTHER_PICTURES
 from grepq_iqa.errors import UsageError
 
@@ -21,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from grepq_iqa.batch import Result
+    from grepq_iqa.feature_cache import FeatureCache
     from grepq_iqa.model import GRepQ
 
 
@@ -37,6 +41,10 @@ def require_output(
         raise UsageError("--resume needs --output, the file whose rows are to be kept")
     if resume and chosen is Format.table:
         raise UsageError("--resume needs rows that can be read back: use --format csv or jsonl")
+    if chosen is Format.parquet:
+        from grepq_iqa.cli.parquet import require_parquet
+
+        require_parquet()
     if output is not None:
         require_writable(output, overwrite=overwrite, inputs=[path for path in paths if path != "-"])
     return chosen
@@ -53,20 +61,36 @@ def write_rows(
     settings: Mapping[str, Any],
     resume: bool,
     features: bool,
+    ordering: Ordering,
+    cache: FeatureCache | None,
 ) -> None:
-    """Score every file and write what ``row_of`` makes of its result.
+    """Score every file and write what ``row_of`` makes of its result, as it comes unless ``ordering`` needs all.
+
+    A row's "percentile" is what limits and colors go by, be it among the fields of the command or not.
 
     Raises:
         UsageError: there are no files, or rows cannot be written.
-        typer.Exit: with 1, some files could not be used.
+        typer.Exit: with 1, some files could not be used; with 3, an image missed the gate.
     """
     from grepq_iqa.batch import score_paths
     from grepq_iqa.data.image_paths import iter_image_paths
     from grepq_iqa.files import same_file_key
 
     skipped: Counter[str] = Counter()
-    failed = seen = 0
-    with RowFile(command, output, format, settings, resume=resume) as rows:
+    failed = seen = missed = 0
+    summary = Summary(ordering)
+    color = output is None and format is Format.table and color_wanted(sys.stdout)
+    if ordering.needs_all or format is Format.parquet:
+        destination: WholeRows | RowFile = WholeRows(
+            command, output, format, settings, ordering.arranged, resume=resume, color=color
+        )
+    else:
+        destination = RowFile(command, output, format, settings, resume=resume, color=color)
+    with destination as rows:
+        if ordering.fail_under is not None or ordering.summary:
+            for kept in rows.rows_before():
+                missed += ordering.misses_gate(kept)
+                summary.add(kept)
         output_key = None if output is None else same_file_key(output)
         files: Iterable[Path] = (
             path
@@ -74,20 +98,34 @@ def write_rows(
             if (key := same_file_key(path)) not in rows.done and key != output_key
         )
         total = None
-        if output is not None and sys.stderr.isatty() and "-" not in paths:
+        to_file = output is not None or not sys.stdout.isatty()
+        if to_file and sys.stderr.isatty() and "-" not in paths:
             files = list(files)  # a person is watching, and wants to know how many there are
             total = len(files)
-        results: Iterator[Result] = score_paths(model, files, features=features)
-        for result in track(results, command, total, rows_on_stdout=output is None):
+        results: Iterator[Result] = score_paths(model, files, features=features, cache=cache)
+        rows_appear = output is None and not ordering.needs_all
+        for result in track(results, command, total, rows_on_stdout=rows_appear):
             seen += 1
-            failed += result.error is not None
-            rows.write({"path": result.path, "warnings": [], "error": result.error} | dict(row_of(result)))
+            row = {"path": result.path, "warnings": [], "error": result.error} | dict(row_of(result))
+            failed += row["error"] is not None
+            missed += ordering.misses_gate(row)
+            summary.add(row)
+            if isinstance(rows, WholeRows) or ordering.keeps(row):
+                rows.write(row)
         nothing = not seen and not rows.done
     say_skipped(skipped)
     if nothing:
         raise UsageError("no images found; folders are searched for the usual image endings")
+    if ordering.summary:
+        typer.echo(summary.as_text(), err=True)
     if failed:
         typer.echo(f"grepq: {failed} of {seen} images could not be used; see the error column", err=True)
+    if missed:
+        worse = "above" if ordering.lower_is_better else "under"
+        images = "image" if missed == 1 else "images"
+        typer.echo(f"grepq: {missed} {images} {worse} {ordering.field} {ordering.fail_under:g}: gate missed", err=True)
+        raise typer.Exit(GATE_MISSED)
+    if failed:
         raise typer.Exit(1)
 
 
@@ -98,7 +136,8 @@ def run_settings(model: GRepQ, **more: Any) -> dict[str, Any]:
         "encoder_hash": model.encoder_hash,
         "max_side": model.max_side,
         "dtype": str(model.dtype).removeprefix("torch."),
-        "engine": "torch",
+        "engine": model.engine.name,
+        **({} if model.engine.name == "torch" else {"features_hash": model.features_hash}),
         **more,
     }
 

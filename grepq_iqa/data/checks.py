@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
+import numpy as np
+from numpy.typing import NDArray
 
 FLAT_STD = 1 / 255
 NOISE_CORRELATION = 0.1
 
 
-def image_warnings(image: Tensor, patch: int) -> tuple[str, ...]:
+def image_warnings(image: NDArray[np.float32], patch: int) -> tuple[str, ...]:
     """One sentence for every reason; empty for a usual photograph.
 
     Args:
@@ -21,16 +21,16 @@ def image_warnings(image: Tensor, patch: int) -> tuple[str, ...]:
     if min(height, width) < patch:
         warnings.append(f"tiny: {width}x{height} is smaller than one {patch}-pixel patch and was reflected up to it")
     luma = image.mean(0)
-    if luma.std(correction=0) < FLAT_STD:
+    if luma.std() < FLAT_STD:
         warnings.append("flat: the image has no detail to judge")
     elif height > 1 and width > 1 and _neighbor_correlation(luma) < NOISE_CORRELATION:
         warnings.append("noise: neighboring pixels have nothing in common, this is not a photograph")
     return tuple(warnings)
 
 
-def _neighbor_correlation(luma: Tensor) -> float:
+def _neighbor_correlation(luma: NDArray[np.float32]) -> float:
     """Correlation of pixels with their neighbors to the right and below, the larger of the two."""
     centered = luma - luma.mean()
-    power = (centered**2).mean()
-    right, below = (centered[:, 1:] * centered[:, :-1]).mean(), (centered[1:] * centered[:-1]).mean()
-    return float(torch.maximum(right, below) / power)
+    power = np.vdot(centered, centered) / centered.size
+    right, below = centered[:, 1:] * centered[:, :-1], centered[1:] * centered[:-1]
+    return float(max(right.mean(), below.mean()) / power)

@@ -1,9 +1,9 @@
-"""Any image a person has -> an RGB tensor with the right pixels. The only way to pixels in this package.
+"""Any image a person has -> RGB with the right pixels. The only way to pixels in this package.
 
 "Right" means: upright (EXIF), in sRGB (embedded ICC profile), composited on white where transparent, and converted by
 value where the file has fewer or more than eight bits. Files come from strangers, so every fault of a decoder ends in
 an :class:`~grepq_iqa.errors.ImageError` that names the file. How each format is read stands in
-:mod:`grepq_iqa.data.decoding`.
+:mod:`grepq_iqa.data.decoding`. All of it is NumPy and Pillow; torch is imported only where a tensor is asked for.
 """
 
 from __future__ import annotations
@@ -11,18 +11,19 @@ from __future__ import annotations
 import io
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import IO, TYPE_CHECKING, Any, TypeAlias, TypeGuard
+from typing import IO, TYPE_CHECKING, Any, TypeAlias
 
 import numpy as np
 from PIL import Image
 
+from grepq_iqa.data.decoding.arrays import from_array, from_tensor, shrink
 from grepq_iqa.data.decoding.files import read_file, read_path
-from grepq_iqa.data.decoding.job import Job, guarded
+from grepq_iqa.data.decoding.job import Job, Pixels, guarded
 from grepq_iqa.data.decoding.pillow_images import decode_opened
 from grepq_iqa.data.formats import EXTENSIONS as EXTENSIONS
-from grepq_iqa.errors import ImageError
+from grepq_iqa.errors import ImageError, UsageError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -38,16 +39,23 @@ class DecodedImage:
     """A picture and what is to be known of it.
 
     Attributes:
-        pixels: float32 ``(3, H, W)`` in [0, 1], shrunk where that was asked for.
+        values: float32 ``(3, H, W)`` in [0, 1], shrunk where that was asked for.
         warnings: what makes the pixels less than the file promised, a sentence each; empty for a sound file.
         width: of the whole picture in pixels, upright, before shrinking.
         height: likewise.
     """
 
-    pixels: Tensor
+    values: Pixels
     warnings: tuple[str, ...]
     width: int
     height: int
+
+    @property
+    def pixels(self) -> Tensor:
+        """``values`` as a tensor that shares their memory; imports torch."""
+        import torch
+
+        return torch.from_numpy(self.values)
 
 
 def decode_image(source: ImageSource, *, max_side: int | None = None, max_pixels: int = MAX_PIXELS) -> DecodedImage:
@@ -65,30 +73,26 @@ def decode_image(source: ImageSource, *, max_side: int | None = None, max_pixels
         ImageError: the source is missing, unreadable, truncated, empty, too large, not finite or out of range.
     """
     job = Job(describe_source(source), max_side, max_pixels)
-    if _is_tensor(source) or isinstance(source, np.ndarray):
-        from grepq_iqa.data.decoding.arrays import from_array, from_tensor, shrink
-
+    if isinstance(source, np.ndarray) or is_tensor(source):
         whole = from_array(source, job) if isinstance(source, np.ndarray) else from_tensor(source, job)
         job.size = (whole.shape[-1], whole.shape[-2])
-        return DecodedImage(shrink(whole, max_side), (), *job.size)
-    if isinstance(source, Image.Image):
-        pixels = guarded(lambda: decode_opened(source, job), job)
+        values = shrink(whole, max_side)
+    elif isinstance(source, Image.Image):
+        values = guarded(lambda: decode_opened(source, job), job)
     elif isinstance(source, (bytes, bytearray, memoryview)):
-        pixels = read_file(io.BytesIO(source), job)
+        values = read_file(io.BytesIO(source), job)
     elif isinstance(source, (str, os.PathLike)):
-        pixels = read_path(source, job)
+        values = read_path(source, job)
     elif hasattr(source, "read"):
-        pixels = read_file(source, job)
+        values = read_file(source, job)
     else:
         reason = f"cannot read an image from {type(source).__name__}"
         raise ImageError(job.name, reason, "give a path, bytes, PIL image, array or tensor")
-    import torch
-
-    return DecodedImage(torch.from_numpy(pixels), tuple(dict.fromkeys(job.warnings)), *job.size)
+    return DecodedImage(values, tuple(dict.fromkeys(job.warnings)), *job.size)
 
 
 def load_image(source: ImageSource, *, max_side: int | None = None, max_pixels: int = MAX_PIXELS) -> Tensor:
-    """Decode ``source`` to float32 ``(3, H, W)`` in [0, 1]; as :func:`decode_image`, for the pixels alone.
+    """Decode ``source`` to a float32 tensor ``(3, H, W)`` in [0, 1]; as :func:`decode_image`, for the pixels alone.
 
     Raises:
         ImageError: the source is missing, unreadable, truncated, empty, too large, not finite or out of range.
@@ -104,24 +108,43 @@ def describe_source(source: object) -> str:
     return name if isinstance(name, str) and name else f"<{type(source).__name__}>"
 
 
+def is_tensor(source: object) -> bool:
+    """Whether ``source`` is torch's tensor; nothing is where torch has not been imported."""
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(source, torch.Tensor)
+
+
 def split_batch(images: Any) -> tuple[list[Any], bool]:
-    """``(sources, is_single)``: one image or a sequence or ``(B, C, H, W)`` tensor of them, as a list.
+    """``(sources, is_single)``: one image, or several as a list.
+
+    Several are whatever can be gone through: a list, a tuple, a column of a table, an array of names, the values of a
+    dictionary, a generator, or a ``(B, C, H, W)`` tensor.
 
     Raises:
         ImageError: an array with a leading batch axis, whose meaning would be a guess.
+        UsageError: a whole table or a dictionary, of which only a part can be images.
     """
-    if _is_tensor(images) and images.ndim == 4:
-        return list(images), False
-    if isinstance(images, np.ndarray) and images.ndim == 4:
-        raise ImageError("<ndarray>", "has four axes", "pass list(array) of (H, W, C) images")
-    if isinstance(images, Sequence) and not isinstance(images, (str, bytes, bytearray, memoryview)):
-        return list(images), False
-    if isinstance(images, Iterator) and not hasattr(images, "read"):
+    if is_tensor(images):
+        return (list(images), False) if images.ndim == 4 else ([images], True)
+    if isinstance(images, np.ndarray):
+        if images.ndim == 4:
+            raise ImageError("<ndarray>", "has four axes", "pass list(array) of (H, W, C) images")
+        if images.ndim == 1 and images.dtype.kind in "OUST":  # names, or pictures in a column
+            return [os.fsdecode(one) if images.dtype.kind == "S" else one for one in images], False
+        return [images], True
+    if isinstance(images, (str, bytes, bytearray, memoryview, os.PathLike)) or hasattr(images, "read"):
+        return [images], True
+    if isinstance(images, Mapping):
+        raise UsageError("a dictionary could mean its keys or its values: pass list(images) or images.values()")
+    if hasattr(images, "columns") and not isinstance(images, Image.Image):
+        raise UsageError('a table holds more than images: pass its column of paths, such as table["path"]')
+    if isinstance(images, Iterable):
         return list(images), False
     return [images], True
 
 
-def _is_tensor(source: object) -> TypeGuard[Tensor]:
-    """Whether it is a tensor; who has one has imported torch."""
-    torch = sys.modules.get("torch")
-    return torch is not None and isinstance(source, torch.Tensor)
+def as_listed(values: Any) -> Any:
+    """``values`` for NumPy: a generator or the values of a dictionary as a list, all else as it is."""
+    if hasattr(values, "__array__") or hasattr(values, "__getitem__") or not isinstance(values, Iterable):
+        return values
+    return list(values)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from grepq_iqa.data.images import ImageSource, load_image
+from grepq_iqa.data.images import ImageSource, decode_image
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -19,10 +19,20 @@ def thumbnail(source: ImageSource, side: int) -> Image.Image:
     Raises:
         ImageError: the source cannot be used.
     """
+    return thumbnail_and_size(source, side)[0]
+
+
+def thumbnail_and_size(source: ImageSource, side: int) -> tuple[Image.Image, tuple[int, int]]:
+    """As `thumbnail`, and width and height in pixels of the whole, upright picture.
+
+    Raises:
+        ImageError: the source cannot be used.
+    """
     from PIL import Image
 
-    pixels = load_image(source, max_side=side)
-    return Image.fromarray((pixels.permute(1, 2, 0) * 255).round().byte().numpy())
+    decoded = decode_image(source, max_side=side)
+    picture = Image.fromarray((decoded.values.transpose(1, 2, 0) * 255).round().astype(np.uint8))
+    return picture, (decoded.width, decoded.height)
 
 
 def gray_thumbnail(source: ImageSource, side: int = 16) -> NDArray[np.float32]:
@@ -31,8 +41,15 @@ def gray_thumbnail(source: ImageSource, side: int = 16) -> NDArray[np.float32]:
     Raises:
         ImageError: the source cannot be used.
     """
-    from torch.nn.functional import adaptive_avg_pool2d
-
-    gray = load_image(source, max_side=4 * side).mean(dim=0, keepdim=True)
-    values: NDArray[np.float32] = adaptive_avg_pool2d(gray, side).flatten().numpy()
+    gray = decode_image(source, max_side=4 * side).values.mean(axis=0)
+    values: NDArray[np.float32] = (_bins(gray.shape[0], side) @ gray @ _bins(gray.shape[1], side).T).flatten()
     return values
+
+
+def _bins(size: int, bins: int) -> NDArray[np.float32]:
+    """``(bins, size)``: weights of the means of ``bins`` stretches of ``size`` values, which share those at seams."""
+    weights = np.zeros((bins, size), dtype=np.float32)
+    for row, weight in enumerate(weights):
+        first, behind = row * size // bins, -(-(row + 1) * size // bins)
+        weight[first:behind] = 1 / (behind - first)
+    return weights

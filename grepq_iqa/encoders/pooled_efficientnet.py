@@ -16,6 +16,7 @@ from grepq_iqa.encoders.distortion_head import DistortionHead
 from grepq_iqa.encoders.efficientnet_lite import build_lite0
 from grepq_iqa.encoders.high_level_output import HighLevelOutput
 from grepq_iqa.encoders.pooling import center_weighted_mean_and_std, mean_and_std, out_channels, standardize
+from grepq_iqa.encoders.projection import STATISTICS_CLIP
 from grepq_iqa.errors import UsageError
 
 MODEL = "tf_efficientnet_lite0"
@@ -50,7 +51,7 @@ class PooledEfficientNet(nn.Module):
         UsageError: another model.
     """
 
-    CLIP = 5.0
+    CLIP = STATISTICS_CLIP
     pool_mean: Tensor
     pool_scale: Tensor
 

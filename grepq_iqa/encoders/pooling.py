@@ -40,11 +40,19 @@ def out_channels(stage: nn.Module) -> int:
     return [module.out_channels for module in stage.modules() if isinstance(module, nn.Conv2d)][-1]
 
 
-def _center_weight(height: int, width: int, device: torch.device) -> Tensor:
-    """``(height, width)``, sums to one; a single row or column lies in the middle."""
-    rows, columns = (
-        (torch.linspace(1 - size, size - 1, size, device=device) / max(size - 1, 1) / CENTER_STD)
-        for size in (height, width)
-    )
+def _center_weight(height: Tensor | int, width: Tensor | int, device: torch.device) -> Tensor:
+    """``(height, width)``, sums to one; a single row or column lies in the middle.
+
+    By `torch.arange` of the size, which an exported graph computes anew for every picture, where `torch.linspace`
+    leaves the size of the traced one behind.
+    """
+    rows, columns = (_positions(size, device) / CENTER_STD for size in (height, width))
     weight = torch.exp(-(rows[:, None] ** 2 + columns**2) / 2)
     return weight / weight.sum()
+
+
+def _positions(size: Tensor | int, device: torch.device) -> Tensor:
+    """``(size,)`` from -1 to 1, or 0 alone."""
+    steps = 2 * torch.arange(size, device=device, dtype=torch.float32)  # type: ignore[arg-type]  # a tensor in a trace
+    last = steps[-1:] / 2
+    return (steps - last) / last.clamp_min(1)

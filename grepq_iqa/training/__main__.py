@@ -151,6 +151,29 @@ def ratings(
 
 
 @app.command()
+def reasons(
+    photographs: Annotated[list[str], typer.Argument(help="Folders or patterns of clean photographs.")],
+    in_the_wild: Annotated[Path, typer.Option(help="Folder of unlabeled photographs, for percentiles.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Folder to write both networks to.")],
+    held_out: Annotated[
+        Path | None, typer.Option(help="SHA-256 of photographs that must not be used, one a line.")
+    ] = None,
+    items: Annotated[int, typer.Option(help="Distorted pictures that the reasons are learned from.")] = 10_000,
+    first_item: Annotated[int, typer.Option(help="Index of the first of them; what is drawn depends on it.")] = 0,
+    map_items: Annotated[int, typer.Option(help="Likewise, of the map.")] = 1200,
+    most: Annotated[int, typer.Option(help="In-the-wild photographs, evenly taken from all.")] = 800,
+    cache: Annotated[Path | None, typer.Option(help="Keep measures here, and go on from there.")] = None,
+    threads: Threads = 1,
+) -> None:
+    """Learn what explains poor quality from distorted copies of clean photographs; no human score goes into it."""
+    set_threads(threads)
+    stages.reasons_stage(
+        photographs, in_the_wild, out, typer.echo, held_out=held_out, items=items, first_item=first_item,
+        map_items=map_items, most=most, cache=cache,
+    )  # fmt: skip
+
+
+@app.command()
 def evaluate(
     model: Annotated[Path, typer.Option(help="Model directory.")],
     csv: Annotated[Path, typer.Option(help="Table of images and MOS.")],

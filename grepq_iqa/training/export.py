@@ -19,6 +19,7 @@ from grepq_iqa._version import __version__
 from grepq_iqa.calibration.ratings import RATINGS
 from grepq_iqa.encoders.high_level import HighLevelEncoder
 from grepq_iqa.encoders.low_level import LowLevelEncoder
+from grepq_iqa.encoders.onnx_engine import FLOAT_GRAPH, INT8_GRAPH
 from grepq_iqa.encoders.pooled_efficientnet import PooledEfficientNet
 from grepq_iqa.errors import UsageError
 from grepq_iqa.files import write_atomically
@@ -73,7 +74,8 @@ def export_model(
         max_side: longest side that the model looks at; None for any.
         on_done: called with the number of images scored.
     """
-    (directory / RATINGS).unlink(missing_ok=True)  # it reads the features of the encoders that were there
+    for stale in (RATINGS, INT8_GRAPH, FLOAT_GRAPH):  # they belong to the encoders that were there
+        (directory / stale).unlink(missing_ok=True)
     encoder = low.encoder
     dense = high.config["architecture"] != "open_clip"
     write_atomically(directory / "high_level.safetensors", save(_halved(high.encoder.tower) | _prompts(high.prompts)))

@@ -10,10 +10,12 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from grepq_iqa.data.labels import read_labels
+from grepq_iqa.encoders.onnx_engine import INT8_GRAPH
 from grepq_iqa.files import sha256_of, write_atomically
 from grepq_iqa.training import stages
 from grepq_iqa.training.processes import is_first, wait_for_all
@@ -26,7 +28,7 @@ from grepq_iqa.training.recipe import (
     section_of,
 )
 from grepq_iqa.training.run_record import run_key
-from grepq_iqa.training.stages import Say, TrainingOptions
+from grepq_iqa.training.stages import Say, TrainingOptions, is_compact
 
 if TYPE_CHECKING:
     from grepq_iqa.benchmark.result import BenchmarkResult
@@ -128,6 +130,12 @@ class Reproduction:
                 low, high, clean, wild, model, self.recipe, name=name, most=settings.most, max_side=settings.max_side
             ),
         )  # fmt: skip
+        if is_compact(self.recipe):
+            if find_spec("onnx") and find_spec("onnxruntime"):
+                int8_key = run_key("int8", export_key)
+                self._stage("int8", int8_key, model / INT8_GRAPH, lambda: stages.int8_stage(model, wild, self.say))
+            else:
+                self.say('int8: left out, it needs pip install "grepq-iqa[export]"')
         if ratings is not None:
             ratings_key = self._key("ratings", export_key, sha256_of(ratings.csv), ratings.name, ratings.bounds)
             self._stage(

@@ -326,6 +326,76 @@ def ratings_stage(
     )
 
 
+def int8_stage(model: Path, photographs: Path, say: Say) -> None:
+    """Write the encoders of a model directory in eight bits, for the engine onnx.
+
+    Args:
+        model: directory.
+        photographs: a folder of `prepare`; some of them give the ranges of activations.
+        say: takes lines for the user.
+    """
+    from grepq_iqa.encoders.onnx_engine import INT8_GRAPH
+    from grepq_iqa.training.data.prepare import read_index
+    from grepq_iqa.weights import resolve
+    from grepq_iqa.weights.loading import load_components
+    from grepq_iqa.weights.onnx_graphs import evenly, write_graph
+
+    (model / INT8_GRAPH).unlink(missing_ok=True)  # it may be of other weights
+    resolved = resolve(model)
+    components = load_components(resolved.name, resolved.files)
+    apart = write_graph(components, model / INT8_GRAPH, evenly(read_index(photographs).paths), int8=True)
+    said = "" if apart is None else f": its features differ from torch's by {apart:.2g} standard deviations"
+    say(f"{model / INT8_GRAPH}{said}")
+
+
+def reasons_stage(
+    photographs: Sequence[str],
+    in_the_wild: Path,
+    out: Path,
+    say: Say,
+    *,
+    held_out: Path | None = None,
+    items: int,
+    first_item: int,
+    map_items: int,
+    most: int,
+    cache: Path | None = None,
+) -> None:
+    """Learn what explains poor quality, from distorted copies of clean photographs.
+
+    Args:
+        photographs: folders or patterns of clean photographs.
+        in_the_wild: folder of unlabeled photographs, for percentiles.
+        out: folder to write both networks to.
+        say: takes lines for the user.
+        held_out: SHA-256 of photographs that must not be used, one a line.
+        items, first_item: distorted pictures that the reasons are learned from, and the index of the first.
+        map_items: likewise, of the map.
+        most: in-the-wild photographs, evenly taken from all.
+        cache: folder that keeps measures, and from which a killed run goes on.
+    """
+    from grepq_iqa.data.image_paths import iter_image_paths
+    from grepq_iqa.files import sha256_of
+    from grepq_iqa.training.reasons_run import train_reasons
+
+    refused = set(held_out.read_text(encoding="utf-8").split()) if held_out else set()
+    clean = sorted(path for path in iter_image_paths(photographs) if sha256_of(path) not in refused)
+    wild = sorted(iter_image_paths([str(in_the_wild)]))
+    wild = wild[:: max(1, len(wild) // most)][:most]
+    with _bars() as bars:
+        found = train_reasons(
+            clean,
+            wild,
+            out,
+            items=items,
+            first_item=first_item,
+            map_items=map_items,
+            cache=cache,
+            on_done=lambda name, done: bars.show(name, done),
+        )
+    say(f"{out}: reasons from {items} distorted pictures of {len(clean)} photographs; {found}")
+
+
 def evaluate_stage(
     model: Path, csv: Path, say: Say, *, images: Path | None = None, labels: Sequence[int], record: str | None = None
 ) -> BenchmarkResult:

@@ -1,4 +1,4 @@
-"""Files of a model directory -> modules and tables. Loading is strict: what is missing or unexpected is named."""
+"""Files of a model directory -> tables and encoders. Loading is strict: what is missing or unexpected is named."""
 
 from __future__ import annotations
 
@@ -6,57 +6,97 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from safetensors.numpy import load_file as load_arrays
-from torch import Tensor, nn
 
 from grepq_iqa.calibration.ratings import RATINGS, RatingsPredictor, read_ratings
-from grepq_iqa.encoders.high_level import HighLevelEncoder
-from grepq_iqa.encoders.low_level import LowLevelEncoder
-from grepq_iqa.errors import WeightsError
+from grepq_iqa.encoders.projection import Projection
+from grepq_iqa.errors import UsageError, WeightsError
 from grepq_iqa.weights import renamed
 from grepq_iqa.weights.config import read_config, upgraded
-from grepq_iqa.weights.tensors import misfits, read_safetensors
+from grepq_iqa.weights.tensors import StoredTensor, misfits, read_safetensors, read_stored
 
-ENCODER_FILES = ("low_level.safetensors", "high_level.safetensors")
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from grepq_iqa.encoders.high_level import HighLevelEncoder
+    from grepq_iqa.encoders.low_level import LowLevelEncoder
+
+LOW_LEVEL, HIGH_LEVEL = ENCODER_FILES = ("low_level.safetensors", "high_level.safetensors")
 
 
 @dataclass(frozen=True)
 class ModelComponents:
-    """Everything that a model directory holds, ready to use.
+    """Everything that a model directory holds. The encoders and the ratings are read when they are first asked for.
 
     Attributes:
+        name: of the model, for errors.
+        files: name in a model directory -> path.
         config: config.json, in the words of the last format.
-        low_level, high_level: encoders in evaluation mode.
+        low_level, high_level: encoders in evaluation mode; the first use imports torch.
         pristine_mean, pristine_covariance: of pristine patches, ``(128,)`` and ``(128, 128)``.
         prompts: name to unit vector, ``good`` and ``bad`` among them.
+        projection: high-level features to embedding, or None where they are one.
+        feature_dim: d, the length of a feature vector.
+        high_level_dim: how many of these, the first ones, are the high-level encoder's.
         features: ``mean``, ``scale`` and ``quantiles``; empty where the model carries none.
         encoder_hash: SHA-256 over the tensors of both files and config's encoder settings, 64 hex digits; of the files
             as they stand, so that a directory of an earlier format keeps its hash, and a fitted model its encoders.
         ratings: what people said of other photographs, or None; nothing above depends on it.
     """
 
+    name: str
+    files: Mapping[str, Path]
     config: dict[str, Any]
-    low_level: LowLevelEncoder
-    high_level: HighLevelEncoder
     pristine_mean: NDArray[np.float64]
     pristine_covariance: NDArray[np.float64]
     prompts: dict[str, NDArray[np.float64]]
+    projection: Projection | None
+    high_level_dim: int
     features: dict[str, NDArray[np.float32]]
     encoder_hash: str
-    ratings: RatingsPredictor | None = None
+
+    @property
+    def feature_dim(self) -> int:  # noqa: D102 - among the attributes
+        return self.high_level_dim + len(self.pristine_mean)
+
+    @cached_property
+    def low_level(self) -> LowLevelEncoder:  # noqa: D102 - among the attributes
+        from grepq_iqa.encoders.low_level import LowLevelEncoder
+
+        encoder = LowLevelEncoder()
+        tensors = read_safetensors(self.files[LOW_LEVEL])
+        kept = {key: value for key, value in tensors.items() if not key.startswith("pristine.")}
+        _fill(encoder, kept, self.name, LOW_LEVEL)
+        return encoder.eval()
+
+    @cached_property
+    def high_level(self) -> HighLevelEncoder:  # noqa: D102 - among the attributes
+        from grepq_iqa.encoders.high_level import HighLevelEncoder
+
+        encoder = HighLevelEncoder(self.config["high_level"])
+        tensors = read_safetensors(self.files[HIGH_LEVEL])
+        kept = {key: value for key, value in tensors.items() if not key.startswith("prompts.")}
+        _fill(encoder.tower, renamed.tensor_names(kept), self.name, HIGH_LEVEL)
+        return encoder.eval()
+
+    @cached_property
+    def ratings(self) -> RatingsPredictor | None:  # noqa: D102 - among the attributes
+        path = self.files.get(RATINGS)
+        return None if path is None else read_ratings(path, self.encoder_hash, self.name)
 
 
 def load_components(name: str, files: Mapping[str, Path]) -> ModelComponents:
-    """Read the files of model ``name``.
+    """Read the files of model ``name``, without torch.
 
     Raises:
-        WeightsError: a file is missing, unreadable, or does not fit the architecture that config.json names.
+        WeightsError: a file is missing, unreadable, or does not fit the architecture that config.json names; what only
+            the encoders need is found out when they are made.
     """
     for required in ("config.json", *ENCODER_FILES):
         if required not in files:
@@ -64,54 +104,64 @@ def load_components(name: str, files: Mapping[str, Path]) -> ModelComponents:
     stored = read_config(name, files["config.json"])
     config = upgraded(stored)
 
-    low = read_safetensors(files["low_level.safetensors"])
-    high = read_safetensors(files["high_level.safetensors"])
+    low, high = read_stored(files[LOW_LEVEL]), read_stored(files[HIGH_LEVEL])
     encoder_hash = hash_encoders(stored, low, high)
 
-    low_level = LowLevelEncoder()
-    pristine = [_take(low, key, name, "low_level.safetensors") for key in ("pristine.mean", "pristine.cov")]
-    _fill(low_level, low, name, "low_level.safetensors")
-
-    prompts = {key.removeprefix("prompts."): high.pop(key) for key in list(high) if key.startswith("prompts.")}
+    pristine = [_array(low, key, name, LOW_LEVEL) for key in ("pristine.mean", "pristine.cov")]
+    prompts = {key.removeprefix("prompts."): value for key, value in high.items() if key.startswith("prompts.")}
     prompts = renamed.renamed(prompts, renamed.PROMPTS)
     for required in ("good", "bad"):
         if required not in prompts:
-            raise WeightsError(f"high_level.safetensors of {name!r} has no tensor prompts.{required}", name)
-    high_level = HighLevelEncoder(config["high_level"])
-    _fill(high_level.tower, renamed.tensor_names(high), name, "high_level.safetensors")
-
+            raise WeightsError(f"{HIGH_LEVEL} of {name!r} has no tensor prompts.{required}", name)
+    projection = _projection(config, high, name)
     features = {}
     if "features.safetensors" in files:
         features = load_arrays(files["features.safetensors"])
     return ModelComponents(
+        name=name,
+        files=dict(files),
         config=config,
-        low_level=low_level.eval(),
-        high_level=high_level.eval(),
-        pristine_mean=pristine[0].double().numpy(),
-        pristine_covariance=pristine[1].double().numpy(),
-        prompts={key: vector.double().numpy() for key, vector in prompts.items()},
+        pristine_mean=pristine[0],
+        pristine_covariance=pristine[1],
+        prompts={key: value.array() for key, value in prompts.items()},
+        projection=projection,
+        high_level_dim=len(projection.mean) if projection else _clip_dim(high, name),
         features=features,
         encoder_hash=encoder_hash,
-        ratings=read_ratings(files[RATINGS], encoder_hash, name) if RATINGS in files else None,
     )
 
 
-def hash_encoders(config: Mapping[str, Any], *files: Mapping[str, Tensor]) -> str:
+def hash_encoders(config: Mapping[str, Any], *files: Mapping[str, StoredTensor]) -> str:
     """SHA-256 that changes with anything features or scores depend on, and not with how files store it."""
     digest = hashlib.sha256()
     settings = {key: config.get(key) for key in ("low_level", "high_level", "max_side")}
     digest.update(json.dumps(settings, sort_keys=True).encode())
     for tensors in files:
         for key, tensor in sorted(tensors.items()):
-            digest.update(f"{key} {tensor.dtype} {tuple(tensor.shape)}".encode())
-            digest.update(tensor.contiguous().flatten().view(torch.uint8).numpy().data)
+            digest.update(f"{key} torch.{tensor.dtype} {tensor.shape}".encode())
+            digest.update(tensor.data)
     return digest.hexdigest()
 
 
-def _take(tensors: dict[str, Tensor], key: str, name: str, file: str) -> Tensor:
+def _projection(config: Mapping[str, Any], high: Mapping[str, StoredTensor], name: str) -> Projection | None:
+    architecture = config["high_level"].get("architecture")
+    if architecture not in ("open_clip", "efficientnet"):
+        raise UsageError(f"config.json: unknown architecture {architecture!r} (open_clip or efficientnet)")
+    if architecture == "open_clip":
+        return None
+    keys = ("pool_mean", "pool_scale", "projection.weight", "projection.bias")
+    return Projection(*(_array(high, f"encoder.{key}", name, HIGH_LEVEL).astype(np.float32) for key in keys))
+
+
+def _clip_dim(high: Mapping[str, StoredTensor], name: str) -> int:
+    """Length of the embedding of a tower of CLIP's, which is its features."""
+    return len(_array(high, "encoder.visual.attnpool.c_proj.bias", name, HIGH_LEVEL))
+
+
+def _array(tensors: Mapping[str, StoredTensor], key: str, name: str, file: str) -> NDArray[np.float64]:
     if key not in tensors:
-        raise WeightsError(f"{file} of model {name!r} has no tensor {key}", name, file)
-    return tensors.pop(key)
+        raise WeightsError(f"{file} of model {name!r} does not fit its config.json: missing {key}", name, file)
+    return tensors[key].array()
 
 
 def _fill(module: nn.Module, tensors: Mapping[str, Tensor], name: str, file: str) -> None:

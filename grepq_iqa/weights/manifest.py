@@ -21,6 +21,8 @@ MODEL_FILES = (
     "high_level.safetensors",
     "features.safetensors",
     "ratings.safetensors",
+    "encoders.int8.onnx",
+    "encoders.onnx",
     "calibration.safetensors",
 )
 REQUIRED_FILES = MODEL_FILES[:3]

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
 
 from grepq_iqa.errors import WeightsError
 from grepq_iqa.files import write_atomically
@@ -16,6 +20,61 @@ if TYPE_CHECKING:
 # The attention pool's positional embedding is not added (docs/method.md, section 1), so it is not kept either.
 POSITIONAL = "attnpool.positional_embedding"
 COUNTER = "num_batches_tracked"
+
+# Names of number formats: the file's, torch's (which hashes of encoders hold), and how NumPy reads them; it has no
+# bfloat16, which is the upper half of a float32.
+_FORMATS = {
+    "F16": ("float16", "<f2"),
+    "F32": ("float32", "<f4"),
+    "F64": ("float64", "<f8"),
+    "BF16": ("bfloat16", "<u2"),
+    "I64": ("int64", "<i8"),
+    "I32": ("int32", "<i4"),
+    "I16": ("int16", "<i2"),
+    "I8": ("int8", "i1"),
+    "U8": ("uint8", "u1"),
+    "BOOL": ("bool", "?"),
+}
+
+
+@dataclass(frozen=True)
+class StoredTensor:
+    """A tensor as its file holds it; reading it needs no torch.
+
+    Attributes:
+        dtype: as torch names it, without "torch.".
+        shape: its lengths.
+        data: its bytes.
+    """
+
+    dtype: str
+    shape: tuple[int, ...]
+    data: bytes
+
+    def array(self) -> NDArray[np.float64]:
+        """Its values as float64, which holds all of them exactly."""
+        reading = next(reading for name, reading in _FORMATS.values() if name == self.dtype)
+        values = np.frombuffer(self.data, dtype=reading)
+        if self.dtype == "bfloat16":
+            values = (values.astype("<u4") << 16).view("<f4")
+        return values.reshape(self.shape).astype(np.float64)
+
+
+def read_stored(path: Path) -> dict[str, StoredTensor]:
+    """Every tensor of a safetensors file, without torch.
+
+    Raises:
+        WeightsError: the file is not a readable safetensors file, or holds numbers of an unknown kind.
+    """
+    from safetensors import SafetensorError, deserialize
+
+    try:
+        return {
+            name: StoredTensor(_FORMATS[value["dtype"]][0], tuple(value["shape"]), value["data"])
+            for name, value in deserialize(path.read_bytes())  # type: ignore[no-untyped-call]
+        }
+    except (OSError, SafetensorError, KeyError) as error:
+        raise WeightsError(f"{path} is not a readable safetensors file: {error}", path.name, path.name) from error
 
 
 def read_safetensors(path: Path, prefix: str = "") -> dict[str, Tensor]:

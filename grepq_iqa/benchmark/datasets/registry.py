@@ -10,6 +10,7 @@ from typing import Any
 from grepq_iqa.benchmark.datasets import generated, generic, in_the_wild, synthetic
 from grepq_iqa.benchmark.datasets.labeled_images import LabeledImages
 from grepq_iqa.errors import UsageError
+from grepq_iqa.text import unknown_name
 
 
 @dataclass(frozen=True)
@@ -242,7 +243,7 @@ def find_dataset(name: str) -> DatasetEntry:
     key = name.strip().lower().replace("_", "-")
     key = _ALIASES.get(key.replace("-", ""), key)
     if key not in REGISTRY:
-        raise UsageError(f"unknown data set {name!r}; known are {', '.join(REGISTRY)}")
+        raise UsageError(unknown_name("data set", name, REGISTRY))
     return REGISTRY[key]
 
 

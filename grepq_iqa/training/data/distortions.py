@@ -159,17 +159,17 @@ def _impulse_noise(x: Picture, density: float, rng: np.random.Generator) -> NDAr
 
 @_register("jpeg", "JPEG blocking artifacts", (95, 45, 28, 16, 9, 4))
 def _jpeg(x: Picture, quality: float, rng: np.random.Generator) -> NDArray[np.floating]:
-    return _through_file(x, "JPEG", quality=int(quality))
+    return through_file(x, "JPEG", quality=int(quality))
 
 
 @_register("jpeg2000", "JPEG 2000 ringing", (5, 24, 45, 80, 140, 240))
 def _jpeg2000(x: Picture, ratio: float, rng: np.random.Generator) -> NDArray[np.floating]:
-    return _through_file(x, "JPEG2000", quality_mode="rates", quality_layers=[float(ratio)])
+    return through_file(x, "JPEG2000", quality_mode="rates", quality_layers=[float(ratio)])
 
 
 @_register("webp", "compression artifacts", (90, 40, 22, 12, 5, 0))
 def _webp(x: Picture, quality: float, rng: np.random.Generator) -> NDArray[np.floating]:
-    return _through_file(x, "WEBP", quality=int(quality), method=1)
+    return through_file(x, "WEBP", quality=int(quality), method=1)
 
 
 @_register("quantization", "color banding", (64, 20, 12, 8, 5, 3))
@@ -264,7 +264,8 @@ def _from_pil(image: Image.Image) -> Picture:
     return result
 
 
-def _through_file(x: Picture, format: str, **options: object) -> Picture:
+def through_file(x: Picture, format: str, **options: object) -> Picture:
+    """The picture after it was saved in one of Pillow's formats and read again."""
     buffer = io.BytesIO()
     _to_pil(x).save(buffer, format, **options)
     return np.ascontiguousarray(load_image(buffer.getvalue()).permute(1, 2, 0).numpy())

@@ -1,0 +1,291 @@
+"""``grepq report``: a page and a contact sheet to look through."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from grepq_iqa.cli.caching import CacheFolder, NoCache, open_cache
+from grepq_iqa.cli.destinations import is_results, require_writable
+from grepq_iqa.cli.options import (
+    Device,
+    Dtype,
+    EngineName,
+    LowerIsBetter,
+    MaxPixels,
+    MaxSide,
+    ModelName,
+    Overwrite,
+    Paths,
+    Threads,
+    set_threads,
+)
+from grepq_iqa.cli.progress import track
+from grepq_iqa.cli.streaming import say_skipped
+from grepq_iqa.errors import ImageError, UsageError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from grepq_iqa.model import GRepQ
+    from grepq_iqa.report.photograph import Photograph
+
+    Rows = Iterator[tuple[Photograph, NDArray[Any] | None]]
+
+_ALL_ON_SHEET = 48  # photographs up to which a contact sheet shows every one
+_EACH_END, _COLUMNS = 24, 8
+
+
+def report(
+    paths: Paths,
+    output: Annotated[
+        Path | None, typer.Option("--output", "-o", help="Page to write, an .html file.", show_default=False)
+    ] = None,
+    sheet: Annotated[
+        Path | None,
+        typer.Option(
+            help="Also, or only, write a contact sheet: the best and the worst as one .png.", show_default=False
+        ),
+    ] = None,
+    reasons: Annotated[
+        bool, typer.Option("--reasons", help="Say why photographs are poor, and where; takes longer.")
+    ] = False,
+    title: Annotated[str | None, typer.Option(help="Heading. [default: the folder's name]", show_default=False)] = None,
+    model: ModelName = None,
+    lower_is_better: LowerIsBetter = None,
+    cache: CacheFolder = None,
+    no_cache: NoCache = False,
+    overwrite: Overwrite = False,
+    engine: EngineName = "auto",
+    device: Device = "auto",
+    dtype: Dtype = "auto",
+    max_side: MaxSide = None,
+    max_pixels: MaxPixels = None,
+    threads: Threads = 0,
+) -> None:
+    """Write a page to look through: every photograph with its score, to sort, filter and print.
+
+    It opens from disk in any browser, without a network. Of more than 300 photographs the small pictures lie in a
+    folder beside it, NAME_files, which goes where the page goes. Instead of photographs, a file of rows that
+    `grepq score` or `predict` wrote may be given: nothing is then computed again. Exit status: 0 all well, 1 some
+    images failed, 2 wrong usage or no model.
+
+    Examples:
+
+      grepq report holiday/ -o report.html
+
+      grepq report holiday/ -o report.html --reasons
+
+      grepq report scores.csv -o report.html --sheet sheet.png
+    """
+    if output is None and sheet is None:
+        raise UsageError("name what to write: --output report.html, --sheet sheet.png, or both")
+    if output is not None and output.suffix.lower() not in {".html", ".htm"}:
+        raise UsageError(f"{output}: the report is an .html file")
+    if sheet is not None and sheet.suffix.lower() != ".png":
+        raise UsageError(f"{sheet}: the contact sheet is a .png file")
+    for written in (output, sheet):
+        if written is not None:
+            require_writable(written, overwrite=overwrite, inputs=[path for path in paths if path != "-"])
+    from grepq_iqa.pages import require_pages, shown
+    from grepq_iqa.report.picture_folder import PictureFolder
+
+    if output is not None:
+        require_pages()
+        PictureFolder(output, inside=False).require()
+    source = _rows_file(paths)
+    set_threads(threads)
+
+    from grepq_iqa.report.report_page import ReportText, write_report
+
+    grepq = None
+    if source is None or reasons:
+        from grepq_iqa.model import GRepQ
+
+        grepq = GRepQ.from_pretrained(model, engine=engine, device=device, dtype=dtype, max_side=max_side)
+        grepq.max_pixels = max_pixels or grepq.max_pixels
+    if reasons and not hasattr(grepq, "explain"):
+        raise UsageError("--reasons: this version gives no reasons yet")
+    skipped: Counter[str] = Counter()
+    if source is None:
+        assert grepq is not None
+        count, rows = _scored(grepq, paths, cache, no_cache, skipped, [output, sheet])
+        value_name = "MOS" if hasattr(grepq, "regressor_") else "Score"
+    else:
+        count, rows, value_name = _read(source)
+    if not count:
+        say_skipped(skipped)
+        raise UsageError("no images found; folders are searched for the usual image endings")
+    if reasons:
+        rows = _explained(grepq, rows)
+    kept = _Kept(track(rows, "report", count))
+    heading = title if title is not None else _heading(paths)
+    if output is None:
+        for _ in kept:
+            pass
+    else:
+        from grepq_iqa.report.copies import CopyFinder
+
+        made_with = "" if grepq is None else f"{grepq.name}, weights {grepq.encoder_hash[:12]}."
+        text = ReportText(
+            shown(heading), value_name, bool(lower_is_better), shown(made_with), _notes(value_name, source, grepq)
+        )
+        finder = CopyFinder() if grepq is None else CopyFinder(grepq.feature_mean, grepq.feature_scale)
+        kept.failed = write_report(output, kept, text, count=count, finder=finder).failed
+    if sheet is not None:
+        _write_sheet(sheet, kept.ranked, value_name, lower_is_better=bool(lower_is_better))
+    say_skipped(skipped)
+    if kept.failed:
+        typer.echo(f"grepq: {kept.failed} of {count} images could not be used; the report says why", err=True)
+        raise typer.Exit(1)
+
+
+class _Kept:
+    """Passes rows on and keeps what a contact sheet needs of them."""
+
+    def __init__(self, rows: Rows) -> None:
+        self._rows = rows
+        self.ranked: list[tuple[float, float | None, Path]] = []
+        self.failed = 0
+
+    def __iter__(self) -> Rows:
+        for photograph, features in self._rows:
+            self.failed += photograph.value is None
+            if photograph.value is not None:
+                self.ranked.append((photograph.value, photograph.percentile, photograph.path))
+            yield photograph, features
+
+
+def _rows_file(paths: list[str]) -> Path | None:
+    """The file of rows that is given, None where photographs are."""
+    known = [Path(path) for path in paths if path != "-" and Path(path).is_file() and is_results(Path(path))]
+    if known and len(paths) > 1:
+        raise UsageError(f"{known[0]} holds rows: give it alone, or photographs")
+    return known[0] if known else None
+
+
+def _read(source: Path) -> tuple[int, Rows, str]:
+    from grepq_iqa.report.photograph import read_photographs
+
+    count = sum(1 for _ in read_photographs(source))
+    return (
+        count,
+        ((photograph, None) for photograph in read_photographs(source)),
+        ("MOS" if is_results(source, "predict") else "Score"),
+    )
+
+
+def _scored(
+    model: GRepQ,
+    paths: list[str],
+    cache: Path | None,
+    no_cache: bool,
+    skipped: Counter[str],
+    written: list[Path | None],
+) -> tuple[int, Rows]:
+    """How many photographs there are, and a row of each as it is scored."""
+    from grepq_iqa.batch import score_paths
+    from grepq_iqa.data.image_paths import iter_image_paths
+    from grepq_iqa.files import same_file_key
+
+    ours = {same_file_key(path) for path in written if path is not None}
+    folders = {same_file_key(path.with_name(f"{path.stem}_files")) for path in written if path is not None}
+    files = []
+    for path in iter_image_paths(paths, skipped=skipped):
+        if same_file_key(path) in ours:
+            require_writable(path)  # an earlier sheet is no photograph; a photograph is nothing to write over
+        elif same_file_key(path.parent) not in folders:
+            files.append(path)
+    known = open_cache(model, cache, no_cache)
+    results = score_paths(model, files, features=True, cache=known)
+    return len(files), ((_photograph(model, result), result.features) for result in results)
+
+
+def _photograph(model: GRepQ, result: Any) -> Photograph:
+    from grepq_iqa.report.photograph import Photograph
+
+    path = Path(result.path)
+    if result.score is None:
+        return Photograph(path, None, error=result.error)
+    found = result.score
+    if not hasattr(model, "regressor_"):
+        return Photograph(path, found.score, found.percentile, warnings=found.warnings)
+    prediction = model.predict(features=result.features[None])
+    import numpy as np
+
+    mos, low, high = (float(np.ravel(values)[0]) for values in (prediction.mos, prediction.low, prediction.high))
+    finite = bool(np.isfinite(high - low))
+    return Photograph(path, mos, found.percentile, low if finite else None, high if finite else None, found.warnings)
+
+
+def _explained(model: Any, rows: Rows) -> Rows:
+    """The rows with reasons and maps, where the photograph can be read."""
+    import dataclasses
+    from importlib import import_module
+
+    from grepq_iqa.data.thumbnails import thumbnail
+    from grepq_iqa.report.photograph import Reason
+
+    overlay = import_module("grepq_iqa.explain").overlay
+    for photograph, features in rows:
+        if photograph.value is not None:
+            try:
+                found = model.explain(photograph.path, map=True)
+            except ImageError as error:  # gone or changed since it was scored
+                note = f"no reasons: {error.reason}"
+                yield dataclasses.replace(photograph, warnings=(*photograph.warnings, note)), features
+                continue
+            named = tuple(Reason(one.name, one.sentence, one.percentile) for one in found.reasons)
+            picture = None if found.map is None else overlay(thumbnail(photograph.path, _MAP_SIDE), found.map)
+            photograph = dataclasses.replace(photograph, reasons=named, map=picture)
+        yield photograph, features
+
+
+_MAP_SIDE = 640  # pixels of the longer side of a map's picture
+
+
+def _notes(value_name: str, source: Path | None, model: GRepQ | None) -> tuple[str, ...]:
+    from grepq_iqa.pages import shown
+
+    notes = []
+    if source is not None:
+        notes.append(f"Values are those of {shown(source.name)}; nothing was computed again.")
+    if value_name == "MOS":
+        notes.append("MOS is what people would be expected to say, with the interval that it probably lies in.")
+    elif model is not None:
+        notes.append("A score needs no reference picture and knows no taste: it tells technical quality, by and large.")
+    return tuple(notes)
+
+
+def _heading(paths: list[str]) -> str:
+    if len(paths) == 1 and paths[0] != "-":
+        path = Path(paths[0])
+        return path.resolve().name or str(path)
+    return "Photographs"
+
+
+def _write_sheet(
+    path: Path, ranked: list[tuple[float, float | None, Path]], value_name: str, *, lower_is_better: bool
+) -> None:
+    from grepq_iqa.report.contact_sheet import Cell, write_contact_sheet
+
+    best_first = sorted(ranked, key=lambda row: row[0], reverse=not lower_is_better)
+
+    def cells(rows: list[tuple[float, float | None, Path]]) -> list[Cell]:
+        return [
+            Cell(file, f"{value_name} {value:.3g}" + ("" if share is None else f", better than {share:.0f} %"))
+            for value, share, file in rows
+        ]
+
+    if len(ranked) <= _ALL_ON_SHEET:
+        rows = [("From best to worst", cells(best_first))]
+    else:
+        rows = [("Best", cells(best_first[:_EACH_END])), ("Worst", cells(best_first[: -_EACH_END - 1 : -1]))]
+    try:
+        write_contact_sheet(rows, path, columns=_COLUMNS)
+    except OSError as error:
+        raise UsageError(f"cannot write {path}: {error.strerror or error}") from error

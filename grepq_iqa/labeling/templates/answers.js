@@ -1,0 +1,50 @@
+"use strict";
+// What both pages share: answers that the browser keeps, and the table that is saved.
+const $ = id => document.getElementById(id);
+const settings = JSON.parse($("settings").textContent);
+let kept = false;  // whether this browser keeps what is answered
+
+function load(...keys) {
+  try {
+    for (const key of keys) {
+      const found = JSON.parse(localStorage.getItem(key));
+      if (found) { kept = true; return found; }
+    }
+    localStorage.setItem(`${keys[0]}-try`, "1");
+    localStorage.removeItem(`${keys[0]}-try`);
+    kept = true;
+  } catch { /* storage is off */ }
+  $("lost").hidden = kept;
+  return null;
+}
+
+function keep(key, answers) {
+  try {
+    localStorage.setItem(key, JSON.stringify(answers));
+    kept = true;
+  } catch { kept = false; }
+  $("lost").hidden = kept;
+}
+
+let saved = true;
+// Only where the browser keeps nothing is there something to lose.
+addEventListener("beforeunload", event => { if (!kept && !saved) event.preventDefault(); });
+
+function download(header, rows) {
+  const quote = text => /[",\r\n]/.test(text) ? '"' + text.replaceAll('"', '""') + '"' : text;
+  const text = [header, ...rows].map(row => row.map(quote).join(",") + "\n").join("");
+  const link = document.createElement("a");
+  link.href = URL.createObjectURL(new Blob([text], {type: "text/csv"}));
+  link.download = settings.csv;
+  link.click();
+  URL.revokeObjectURL(link.href);
+  saved = true;
+}
+
+// The file itself where it still lies there and the browser can show it, else the small picture.
+function showWhole(picture, small, link, current) {
+  picture.src = small;
+  const whole = new Image();
+  whole.addEventListener("load", () => { if (current()) picture.src = link; });
+  whole.src = link;
+}
