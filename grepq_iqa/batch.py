@@ -6,11 +6,11 @@ import dataclasses
 import os
 import time
 from collections import deque
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
 READ_AHEAD = 8
 """Pictures that are decoded ahead of the model. Threads suffice: decoders release the interpreter's lock."""
+
+NamedSource: TypeAlias = "tuple[str, ImageSource | Callable[[], ImageSource]]"
+"""What messages call a picture, and the picture; or what fetches it, called in a thread that reads ahead."""
 
 BUCKETS_FROM, READ_AHEAD_BUCKETS = 1 << 20, 32
 """An engine for which so many pixels are worth one pass, a GPU, gets pictures of one size together wherever they stand
@@ -91,9 +94,18 @@ def score_paths(
         yield result if features else dataclasses.replace(result, features=None)
 
 
-def score_sources(model: GRepQ, sources: Iterable[tuple[str, ImageSource]]) -> Generator[Result, None, None]:
-    """As `score_paths`, with features, for pictures that are no files: pairs of what to call one, and the picture."""
-    return _score_all(model, sources)
+def score_sources(
+    model: GRepQ, sources: Iterable[NamedSource], *, threads: int | None = None
+) -> Generator[Result, None, None]:
+    """As `score_paths`, with features, for pictures from anywhere: pairs of what to call one, and the picture.
+
+    Args:
+        model: by which.
+        sources: names and pictures. What fetches one may raise any :class:`~grepq_iqa.errors.GrepqError` for its row;
+            other exceptions end the stream.
+        threads: that fetch and decode ahead; None: as many as there are cores, at most as many as are read ahead.
+    """
+    return _score_all(model, sources, threads)
 
 
 def collect(results: Iterable[Result]) -> Collected:
@@ -142,16 +154,26 @@ def _named(paths: Iterable[str | os.PathLike[str]]) -> Iterator[tuple[str, str]]
     return ((os.fspath(path), os.fspath(path)) for path in paths)
 
 
-def _score_all(model: GRepQ, sources: Iterable[tuple[str, ImageSource]]) -> Generator[Result, None, None]:
+def _fetch_and_decode(
+    source: ImageSource | Callable[[], ImageSource], max_side: int | None, max_pixels: int
+) -> DecodedImage:
+    return decode_image(source() if callable(source) else source, max_side=max_side, max_pixels=max_pixels)
+
+
+def _score_all(
+    model: GRepQ, sources: Iterable[NamedSource], threads: int | None = None
+) -> Generator[Result, None, None]:
     remaining = enumerate(sources)
-    decode = partial(decode_image, max_side=model.max_side, max_pixels=model.max_pixels)
+    decode = partial(_fetch_and_decode, max_side=model.max_side, max_pixels=model.max_pixels)
     buckets = model.batch_pixels >= BUCKETS_FROM
     ahead = READ_AHEAD_BUCKETS if buckets else READ_AHEAD
     waiting: deque[Waiting] = deque()
     finished: dict[int, Result] = {}  # those that overtook others
     due = 0
     started = time.perf_counter()
-    with ThreadPoolExecutor(max_workers=min(ahead, os.cpu_count() or 1), thread_name_prefix="decode") as pool:
+    with ThreadPoolExecutor(
+        max_workers=min(ahead, threads or os.cpu_count() or 1), thread_name_prefix="decode"
+    ) as pool:
         try:
             while True:
                 while len(waiting) < ahead:

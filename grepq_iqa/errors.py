@@ -71,6 +71,16 @@ class WeightsError(GrepqError, RuntimeError):
         self.name, self.file, self.hint = name, file, hint
         super().__init__(f"{message} ({hint})" if hint else message)
 
+    def __reduce__(self) -> tuple[Any, ...]:  # crosses process borders intact
+        return _rebuild_weights_error, (self.args[0], self.name, self.file, self.hint)
+
+
+def _rebuild_weights_error(message: str, name: str, file: str | None, hint: str | None) -> WeightsError:
+    error = WeightsError.__new__(WeightsError)
+    Exception.__init__(error, message)
+    error.name, error.file, error.hint = name, file, hint
+    return error
+
 
 class NotFittedError(GrepqError, ValueError, AttributeError):
     """Predictions were asked for before labels were given."""

@@ -48,6 +48,7 @@ def needs(name: str):
 
 def pytest_configure(config):
     config.addinivalue_line("markers", "needs(*names): programs or modules without which a test cannot run")
+    config.addinivalue_line("markers", "slow: takes more than ten seconds; leave out with -m 'not slow'")
 
 
 def pytest_runtest_setup(item):

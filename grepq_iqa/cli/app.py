@@ -17,6 +17,7 @@ from grepq_iqa.text import unknown_name
 
 COMMANDS = {
     "score": ("grepq_iqa.cli.score:score", "Score images; higher is better."),
+    "score-many": ("grepq_iqa.cli.score_many:score_many", "Score a bucket or a very large folder on a Ray cluster."),
     "fit": ("grepq_iqa.cli.fit:fit", "Learn your own scale from a table of labeled images."),
     "predict": ("grepq_iqa.cli.predict:predict", "Predict MOS with intervals by a fitted model."),
     "explain": ("grepq_iqa.cli.explain:explain", "Say why photographs are poor, and where."),
