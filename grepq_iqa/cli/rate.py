@@ -115,7 +115,7 @@ def rate(
         writer.write(row)
     writer.finish()
     told = ", ".join(f"{count} {action}" for action, count in sorted(actions.items()))
-    typer.echo(f"grepq: {told}" if stars else f"grepq: nothing was written, --stars does: would be {told}", err=True)
+    typer.echo(f"grepq: {told}" if stars else f"grepq: nothing was written, --stars does: {told}", err=True)
     if actions["failed"]:
         raise typer.Exit(1)
 
@@ -158,7 +158,8 @@ def _rate(picture: Path, stars: int, naming: Naming, replace: bool, dry_run: boo
         return {"sidecar": str(sidecar), "error": f"{sidecar.name} {error}; it was left as it is"}
     except OSError as error:
         return {"sidecar": str(sidecar), "error": f"{sidecar.name}: {error.strerror or error}"}
-    return {"stars": done.stars, "sidecar": str(done.sidecar), "action": done.action}
+    action = "would be written" if dry_run and done.action == "written" else done.action
+    return {"stars": done.stars, "sidecar": str(done.sidecar), "action": action}
 
 
 def _sharing(files: list[Path]) -> dict[str, str]:
