@@ -29,7 +29,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         photographs, rows = Path(folder) / "photographs", Path(folder) / "scores.jsonl"
         make_files(options.photo, photographs, options.files)
-        command = [sys.executable, "-m", "grepq_iqa", "score", str(photographs), "--output", str(rows)]
+        command = [sys.executable, "-m", "grepq_iqa", "score", str(photographs), "--output", str(rows), "--no-cache"]
         started, next_report = time.perf_counter(), 1
         with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process:
             while process.poll() is None:

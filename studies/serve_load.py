@@ -134,7 +134,7 @@ async def send_all(files: list[Path], at_once: int, port: int) -> list[float]:
 
 def by_command_line(files: list[Path], folder: Path) -> dict[str, float]:
     """Seconds of `grepq score` on the list: in all, and from its first row to its last, without the start."""
-    command = [sys.executable, "-m", "grepq_iqa", "score", "-", "--format", "jsonl"]
+    command = [sys.executable, "-m", "grepq_iqa", "score", "-", "--format", "jsonl", "--no-cache"]
     started = time.perf_counter()
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=folder) as process:
         process.stdin.write("\n".join(map(os.fspath, files)))
