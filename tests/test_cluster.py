@@ -6,6 +6,7 @@ import json
 import os
 import tarfile
 from pathlib import Path
+from urllib.request import Request, urlopen
 
 import numpy as np
 import pytest
@@ -347,6 +348,8 @@ def s3(tmp_path_factory):
     server = server_module.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()
+    # Buckets are the process's, so that another file's server may have left some.
+    urlopen(Request(f"http://{host}:{port}/moto-api/reset", method="POST")).close()
     values = {
         "AWS_ENDPOINT_URL": f"http://{host}:{port}",
         "AWS_ACCESS_KEY_ID": "test",

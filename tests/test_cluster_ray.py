@@ -11,6 +11,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
+from urllib.request import Request, urlopen
 
 import pytest
 from cluster_inputs import make_pictures, write_files
@@ -42,6 +43,8 @@ def s3():
     server = needs("moto.server").ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()
+    # Buckets are the process's, so that another file's server may have left some.
+    urlopen(Request(f"http://{host}:{port}/moto-api/reset", method="POST")).close()
     names = {"AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test", "AWS_DEFAULT_REGION": "us-east-1"}
     variables = names | {"AWS_ENDPOINT_URL": f"http://{host}:{port}"}
     import s3fs

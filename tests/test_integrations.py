@@ -21,6 +21,8 @@ from grepq_iqa.integrations.result_rows import read_rows
 
 OPTIONS = {"device": "cpu", "dtype": "float32"}
 
+EXAMPLES = sorted((REPOSITORY / "examples" / "photos").glob("*.jpg"))
+
 
 @pytest.fixture
 def images():
@@ -183,13 +185,13 @@ def example(name, *arguments, environment=None):
 
 
 @pytest.mark.needs("datasets", "pandas")
-def test_the_example_of_batches(photos, tmp_path):
+def test_the_example_of_batches(tmp_path):
     printed = example("map_over_batches.py", environment=os.environ | {"HF_HOME": str(tmp_path), "HF_HUB_OFFLINE": "1"})
     lines = [line.split() for line in printed.splitlines()]
     of = {
         name: {word[1]: float(word[2]) for word in lines if word[0] == name} for name in ("loop", "datasets", "spark")
     }
-    assert set(of["loop"]) == {photo.name for photo in photos}
+    assert set(of["loop"]) == {photo.name for photo in EXAMPLES}
     assert of["loop"] == pytest.approx(of["datasets"], abs=2e-3) and of["loop"] == pytest.approx(of["spark"], abs=2e-3)
 
 
@@ -201,16 +203,16 @@ def test_the_example_of_the_metric():
     assert float(clean) > float(noisy)
 
 
-def test_the_example_of_other_tools(tmp_path, photos):
+def test_the_example_of_other_tools(tmp_path):
     example("other_tools.py", tmp_path)
-    assert len(json.loads((tmp_path / "tasks.json").read_text())) == len(photos)
-    assert (tmp_path / "labels.csv").read_text().count("\n") == len(photos) + 1
+    assert len(json.loads((tmp_path / "tasks.json").read_text())) == len(EXAMPLES)
+    assert (tmp_path / "labels.csv").read_text().count("\n") == len(EXAMPLES) + 1
     assert (tmp_path / "fiftyone" / "samples.json").exists()
 
 
 @pytest.mark.slow
 @pytest.mark.needs("ray", "pyarrow")
-def test_the_example_of_ray(photos):
+def test_the_example_of_ray():
     folder = tempfile.mkdtemp(prefix="gr", dir="/tmp")  # a short name: Ray's sockets lie there
     try:
         printed = example(
@@ -218,4 +220,4 @@ def test_the_example_of_ray(photos):
         )
     finally:
         shutil.rmtree(folder, ignore_errors=True)
-    assert {line.split()[0] for line in printed.splitlines() if ".jpg" in line} == {photo.name for photo in photos}
+    assert {line.split()[0] for line in printed.splitlines() if ".jpg" in line} == {photo.name for photo in EXAMPLES}

@@ -362,5 +362,5 @@ def test_names_that_are_none_get_the_nearest_and_all(grepq):
     assert status == 2 and "Did you mean koniq-10k?" in err
     status, _, err = grepq("scoer", "x.jpg")
     assert status == 2 and err.startswith(
-        "grepq: there is no command 'scoer'. Did you mean score? There are: score, fit"
+        "grepq: there is no command 'scoer'. Did you mean score? There are: score, score-many, fit"
     )
