@@ -29,7 +29,11 @@ export async function start() {
   at = 0;
   byId("rater-trouble").textContent = "";
   show();
-  if (!dialog.open) dialog.showModal();
+  if (!dialog.open) {
+    dialog.showModal();
+    dialog.tabIndex = -1;
+    dialog.focus();  // not "Done", which Enter would press
+  }
 }
 
 function show() {
