@@ -52,9 +52,10 @@ format: $(dev_ready)
 docs: $(dev_ready)
 	$(PYTHON) -m sphinx -b html -W --keep-going -q docs docs/_build/html
 
-# The picture of the README, by the README's own command.
+# The pictures of the README: the fit by the README's own command, the report through Chromium and Playwright.
 pictures: $(dev_ready)
 	$(PYTHON) -m grepq_iqa fit --csv examples/photos/labels.csv -o "$$(mktemp -d)/my-model" --plot docs/fit.png --overwrite
+	$(PYTHON) studies/page_pictures.py -o docs/report.jpg
 
 # Wheel and sdist are built, checked, installed into fresh environments, the lowest versions included, and score.
 release-check: $(dev_ready)
