@@ -101,6 +101,26 @@ def test_tiff_of_every_packing(rgb, compression):
         close(buffer.getvalue(), values / (255 if values.dtype == np.uint8 else 65535))
 
 
+def test_a_tiff_of_no_samples_or_of_senseless_numbers_is_a_sentence(photo):
+    """277 SamplesPerPixel, 258 BitsPerSample, 339 SampleFormat, each as no writer would."""
+    plain = bytearray(encoded(photo.convert("L"), "TIFF"))
+    for tag, kind, value in ((277, 3, 0), (258, 3, 0), (339, 3, 0), (258, 11, 0x7F800000), (277, 11, 0x7F800000)):
+        data = bytearray(plain)
+        (start,) = struct.unpack_from("<I", data, 4)
+        (count,) = struct.unpack_from("<H", data, start)
+        places = [start + 2 + 12 * n for n in range(count)]
+        at = next((one for one in places if struct.unpack_from("<H", data, one)[0] == tag), places[0])
+        struct.pack_into("<HHII", data, at, tag, kind, 1, value)
+        for photometric in (1, 8):
+            for one in places:
+                if struct.unpack_from("<H", data, one)[0] == 262:
+                    struct.pack_into("<HHII", data, one, 262, 3, 1, photometric)
+            try:
+                load_image(bytes(data))
+            except ImageError as error:
+                assert error.reason
+
+
 @pytest.mark.parametrize("compression", ["tiff_adobe_deflate", "tiff_lzw", "jpeg"])
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
 def test_damage_within_strips_is_told(photo, compression, dtype):

@@ -41,6 +41,13 @@ class TiffPage:
         except (TypeError, ValueError, OverflowError):
             return default
 
+    def _of_samples(self, tag: int) -> tuple[int, ...]:
+        """The values of a tag that has one a sample, 1 where it has none that are numbers; never empty."""
+        try:
+            return tuple(int(value) for value in self.tags.get(tag, (1,))[: self.samples]) or (1,)
+        except (TypeError, ValueError, OverflowError):
+            return (1,)
+
     @property
     def is_reduced(self) -> bool:
         """Whether it is a smaller copy of another page, or only that page's transparency."""
@@ -49,7 +56,7 @@ class TiffPage:
     @property
     def bits(self) -> tuple[int, ...]:
         """Bits of every sample."""
-        return tuple(int(b) for b in self.tags.get(BITS, (1,))[: self.samples])
+        return self._of_samples(BITS)
 
     @property
     def photometric(self) -> int:
@@ -58,8 +65,8 @@ class TiffPage:
 
     @property
     def samples(self) -> int:
-        """Values per pixel."""
-        return self.number(SAMPLES, 1)
+        """Values per pixel, at least one whatever a damaged file says."""
+        return max(1, self.number(SAMPLES, 1))
 
     @property
     def compression(self) -> int:
@@ -69,7 +76,7 @@ class TiffPage:
     @property
     def formats(self) -> set[int]:
         """1 unsigned, 2 signed, 3 floating point, 4 unknown."""
-        return {int(f) for f in self.tags.get(SAMPLE_FORMAT, (1,))[: self.samples]}
+        return set(self._of_samples(SAMPLE_FORMAT))
 
     @property
     def icc(self) -> bytes | None:
