@@ -11,11 +11,14 @@ import numpy as np
 import pytest
 import torch
 from conftest import needs
+from hypothesis import given
+from hypothesis import strategies as st
 from image_files import chunk, encoded, exif, page, png, profile, tiff
 from PIL import Image
 
 from grepq_iqa.data import formats
 from grepq_iqa.data.decoding.jxl_header import read_jxl_header
+from grepq_iqa.data.decoding.ranges import unit_range
 from grepq_iqa.data.images import decode_image, load_image
 from grepq_iqa.errors import ImageError
 
@@ -99,6 +102,22 @@ def test_tiff_of_every_packing(rgb, compression):
         options = {"predictor": True} if compression not in ("packbits", "lzma") else {}
         tifffile.imwrite(buffer, values, compression=compression, rowsperstrip=8, **options)
         close(buffer.getvalue(), values / (255 if values.dtype == np.uint8 else 65535))
+
+
+@given(
+    bits=st.integers(1, 32),
+    dtype=st.sampled_from(["uint8", "uint16", "uint32", "int8", "int16", "int32"]),
+    data=st.data(),
+)
+def test_whole_numbers_are_scaled_into_the_range_or_refused(bits, dtype, data):
+    """Whatever bits a damaged file promises beside what its samples are."""
+    limits = np.iinfo(dtype)
+    values = data.draw(st.lists(st.integers(int(limits.min), int(limits.max)), min_size=1, max_size=6))
+    try:
+        found, _ = unit_range(np.array(values, dtype=dtype), bits, "x")
+    except ImageError:
+        return
+    assert np.isfinite(found).all() and found.min() >= 0 and found.max() <= 1
 
 
 def test_a_tiff_of_no_samples_or_of_senseless_numbers_is_a_sentence(photo):

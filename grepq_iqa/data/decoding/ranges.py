@@ -31,10 +31,12 @@ def unit_range(samples: NDArray[Any], bits: int, name: str) -> tuple[NDArray[np.
         low, high = float(samples.min()), float(samples.max())
         # Files of 32 bits mostly hold values of 16.
         scale = float(2 ** (bits - 1) - 1) if kind == "i" and bits <= 16 else 65535.0 if high <= 65535 else 2.0**32 - 1
+        if high > scale:
+            raise ImageError(name, "is truncated or damaged: its values have more bits than it says")
         if low < 0:
             raise ImageError(name, f"has values from {low:g} to {high:g}", "scale them to 0..1")
         signed = "has signed samples, of which 0 was taken as black and the most as white"
-        return (samples / scale).astype(np.float32), (signed,) if kind == "i" else ()
+        return (samples / max(scale, 1.0)).astype(np.float32), (signed,) if kind == "i" else ()
     if not np.isfinite(samples).all():
         raise ImageError(name, "has pixels that are NaN or infinite")
     low, high = float(samples.min()), float(samples.max())
