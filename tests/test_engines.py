@@ -99,6 +99,20 @@ def test_the_program_scores_without_torch(photos, command):
     assert json.loads(done.stdout)["error"] is None
 
 
+def test_reasons_and_maps_need_no_torch(photos, tmp_path):
+    code = (
+        "import sys\n"
+        "from grepq_iqa.cli import run\n"
+        "sys.argv = ['grepq', 'explain', sys.argv[1], '--engine', 'onnx', '--map', sys.argv[2]]\n"
+        "try:\n    run()\nexcept SystemExit as stop:\n    assert not stop.code, stop.code\n"
+        "assert 'torch' not in sys.modules\n"
+    )
+    command = [sys.executable, "-c", code, str(photos[0]), str(tmp_path / "map.png")]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "map.png").stat().st_size
+
+
 def test_int8_scores_are_those_of_float32(compact, int8, photos):
     for exact, quick in zip(compact.score(photos), int8.score(photos), strict=True):
         assert quick.score == pytest.approx(exact.score, abs=0.1)

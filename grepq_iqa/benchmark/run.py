@@ -21,7 +21,7 @@ from grepq_iqa.benchmark.result import BenchmarkResult, ImageScores
 from grepq_iqa.benchmark.result_log import Entry, ResultLog
 from grepq_iqa.benchmark.splits import Split, official_splits, random_splits
 from grepq_iqa.calibration.prior import resolved
-from grepq_iqa.data.images import load_image
+from grepq_iqa.data.images import decode_image
 from grepq_iqa.errors import GrepqError, ImageError, UsageError
 from grepq_iqa.metrics import srcc
 
@@ -190,7 +190,9 @@ def _score_by_baseline(
         for done, path in enumerate(todo, start=1):
             started = time.perf_counter()
             try:
-                pixels = load_image(path).mul(255).round().byte().permute(1, 2, 0).contiguous().numpy()
+                pixels = np.ascontiguousarray(
+                    (decode_image(path).values.transpose(1, 2, 0) * 255).round().astype(np.uint8)
+                )
                 value = method(pixels)
                 if not math.isfinite(value):
                     raise UsageError(f"the score is {value}")

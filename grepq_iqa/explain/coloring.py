@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from grepq_iqa.data.images import load_image
+from grepq_iqa.data.images import decode_image
 from grepq_iqa.errors import UsageError
 
 # Every sixteenth color of matplotlib's magma (CC0, by van der Walt and Smith), which rises evenly in lightness.
@@ -48,7 +48,7 @@ def overlay(image: Any, map: NDArray[np.float32]) -> Image.Image:
     values = np.asarray(map, dtype=np.float32)
     if values.ndim != 2 or not values.size or not np.isfinite(values).all():
         raise UsageError(f"a map is (h, w) with finite values, not {values.shape}")
-    pixels = np.asarray(load_image(image, max_side=SIDE)).transpose(1, 2, 0) * 255
+    pixels = decode_image(image, max_side=SIDE).values.transpose(1, 2, 0) * 255
     height, width = pixels.shape[:2]
     fitted = Image.fromarray(np.clip(values, 0, 1)).resize((width, height), Image.Resampling.BILINEAR)
     unit = np.asarray(fitted)[..., None]

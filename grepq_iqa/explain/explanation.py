@@ -15,6 +15,7 @@ from grepq_iqa.data.images import DecodedImage, decode_image
 from grepq_iqa.errors import ImageError
 from grepq_iqa.explain.measures import MEASURES, measure
 from grepq_iqa.explain.network import GROUPS, Network, Severities, load_network
+from grepq_iqa.explain.quality_map import quality_map
 from grepq_iqa.explain.scales import NAMES, amount_of
 from grepq_iqa.explain.sentences import describe, summary, title
 from grepq_iqa.explain.views import SCREEN, Pixels, channels_last, native_tiles, shrunk
@@ -49,8 +50,8 @@ def explain_image(
     if hasattr(source, "read") and not hasattr(source, "getpixel"):
         source = source.read()
     native, screen = decode_views(source, max_pixels)
-    same = max(native.pixels.shape[-2:]) <= (max_side or max(native.pixels.shape[-2:]))
-    found = score(native.pixels).with_warnings(native.warnings) if same else score(source)
+    same = max(native.values.shape[-2:]) <= (max_side or max(native.values.shape[-2:]))
+    found = score(native.values.transpose(1, 2, 0)).with_warnings(native.warnings) if same else score(source)
     return explain_views(native, screen, found, map=map)
 
 
@@ -64,14 +65,20 @@ def decode_views(source: Any, max_pixels: int) -> tuple[DecodedImage, Pixels]:
         native = decode_image(source, max_pixels=min(max_pixels, MOST_NATIVE_PIXELS))
     except ImageError:  # too large, unless the next line says more
         native = decode_image(source, max_side=int(MOST_NATIVE_PIXELS**0.5), max_pixels=max_pixels)
-    pixels = np.asarray(native.pixels)
+    pixels = native.values
     return native, shrunk(channels_last(pixels) if pixels[0].size <= SCREEN**2 else pixels.transpose(1, 2, 0))
 
 
 def explain_views(native: DecodedImage, screen: Pixels, score: Score, *, map: bool = False) -> Explanation:
     """What the views show, beside the picture's score."""
+    reasons, amounts = judge_views(native, screen)
+    return Explanation(reasons, amounts, summary(reasons), quality_map(screen) if map else None, score)
+
+
+def judge_views(native: DecodedImage, screen: Pixels) -> tuple[tuple[Reason, ...], tuple[Reason, ...]]:
+    """What is wrong, the most serious first, and all amounts in the order of `NAMES`; no model is needed for these."""
     network = load_network()
-    pixels = np.asarray(native.pixels)
+    pixels = native.values
     measures = measure(screen)
     hue = _hue(measures)
     seen = network.severities(measures)
@@ -90,12 +97,7 @@ def explain_views(native: DecodedImage, screen: Pixels, score: Score, *, map: bo
         group = name if name in GROUPS else max(SATURATIONS, key=lambda side: shown[side])
         of_name = next((reason for reason in reasons if reason.name == name and AT_NATIVE not in reason.sentence), None)
         amounts.append(of_name or _calm(_reason(network, group, both, hue)))
-    where = None
-    if map:
-        from grepq_iqa.explain.quality_map import quality_map
-
-        where = quality_map(screen)
-    return Explanation(tuple(reasons), tuple(amounts), summary(reasons), where, score)
+    return tuple(reasons), tuple(amounts)
 
 
 def _reason(network: Network, group: str, severities: Severities, hue: str, where: str = "") -> Reason:
