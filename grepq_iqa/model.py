@@ -26,9 +26,12 @@ if TYPE_CHECKING:
     import pandas as pd
     import torch
 
+    from grepq_iqa.calibration.groups import Groups
     from grepq_iqa.calibration.pairs import PairwiseRegressor
     from grepq_iqa.calibration.prior import Prior
     from grepq_iqa.calibration.regressor import MOSRegressor
+    from grepq_iqa.calibration.report import FitReport
+    from grepq_iqa.data.labels import Labels
     from grepq_iqa.feature_cache import FeatureCache
 
 
@@ -460,6 +463,49 @@ class GRepQ:
         spread = None if self.ratings is None or names[-1] != "ratings" else self.ratings.spread
         settings = {"feature_mean": statistics[0], "feature_scale": statistics[1], "unclipped": k, "spread": spread}
         return rows, MOSRegressor(**given | settings)
+
+    def report(
+        self,
+        features: ArrayLike,
+        labels: Labels,
+        scores: Sequence[float],
+        *,
+        groups: Groups | None = None,
+        confidence: float = 0.9,
+        seed: int = 0,
+    ) -> FitReport:
+        """How good the fit on single images is, by fitting it anew without some of its labels.
+
+        Args:
+            features: ``(n, d)``, those that it was fitted on, row by row of ``labels``.
+            labels: the table.
+            scores: zero-shot scores ``(n,)``.
+            groups: rows that are not independent, as they were fitted on; None: every row stands for itself.
+            confidence: of the intervals.
+            seed: of the splits into folds.
+
+        Raises:
+            NotFittedError: it was not fitted on single images.
+        """
+        from grepq_iqa.calibration.regressor import MOSRegressor
+        from grepq_iqa.calibration.report import report_fit
+
+        fitted = getattr(self, "regressor_", None)
+        if not isinstance(fitted, MOSRegressor):
+            raise NotFittedError(f"model {self.name!r} was not fitted on labels of single images")
+        expected = None if self.ratings is None else self.ratings.opinion(features, self.high_level_scores(features))
+        return report_fit(
+            fitted,
+            self._with_prior(features, self.prior_),
+            labels,
+            scores,
+            groups=groups,
+            expected=expected,
+            without_prior=None if self.prior_ == "none" else self.regression(features, "none"),
+            prior=self.prior_,
+            confidence=confidence,
+            seed=seed,
+        )
 
     def high_level_scores(self, features: ArrayLike) -> NDArray[np.float64]:
         """Q_H ``(n,)`` of features ``(n, d)``: the part of the zero-shot score that they determine.

@@ -10,6 +10,7 @@ import typer
 
 from grepq_iqa.cli.caching import CacheFolder, NoCache, open_cache
 from grepq_iqa.cli.destinations import require_writable
+from grepq_iqa.cli.loading import load_model
 from grepq_iqa.cli.options import (
     Device,
     Dtype,
@@ -88,10 +89,7 @@ def explain(
     set_threads(threads)
     set_verbose(verbose)
 
-    from grepq_iqa.model import GRepQ
-
-    grepq = GRepQ.from_pretrained(model, engine=engine, device=device, dtype=dtype, max_side=max_side)
-    grepq.max_pixels = max_pixels or grepq.max_pixels
+    grepq = load_model(model, engine=engine, device=device, dtype=dtype, max_side=max_side, max_pixels=max_pixels)
     write_rows(
         "explain",
         grepq,

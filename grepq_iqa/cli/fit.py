@@ -12,6 +12,7 @@ import typer
 
 from grepq_iqa.cli.caching import CacheFolder, NoCache, open_cache
 from grepq_iqa.cli.destinations import require_writable
+from grepq_iqa.cli.loading import load_model
 from grepq_iqa.cli.options import (
     Device,
     Dtype,
@@ -153,11 +154,7 @@ def fit(
     from grepq_iqa.data.labels import read_labels
 
     def load() -> GRepQ:
-        from grepq_iqa.model import GRepQ
-
-        loaded = GRepQ.from_pretrained(model, engine=engine, device=device, dtype=dtype, max_side=max_side)
-        loaded.max_pixels = max_pixels or loaded.max_pixels
-        return loaded
+        return load_model(model, engine=engine, device=device, dtype=dtype, max_side=max_side, max_pixels=max_pixels)
 
     require_model_folder(output)
     if pairs is not None:
@@ -220,8 +217,7 @@ def fit(
 
     from grepq_iqa.calibration.groups import find_groups
     from grepq_iqa.calibration.prior import resolved
-    from grepq_iqa.calibration.regressor import MOSRegressor, checked_mos
-    from grepq_iqa.calibration.report import report_fit
+    from grepq_iqa.calibration.regressor import checked_mos
     from grepq_iqa.data.thumbnails import gray_thumbnail
 
     checked_mos(labels.mos, len(labels))  # before minutes of features
@@ -240,19 +236,7 @@ def fit(
     grepq.fit(features=features, mos=labels.mos, groups=groups.units, weights=labels.weights, prior=prior.value)
     grepq.save_pretrained(output)
 
-    assert isinstance(grepq.regressor_, MOSRegressor)  # just fitted
-    report = report_fit(
-        grepq.regressor_,
-        grepq.regression(features, prior.value)[0],
-        labels,
-        scores,
-        groups=groups,
-        expected=None if grepq.ratings is None else grepq.ratings.opinion(features, grepq.high_level_scores(features)),
-        without_prior=None if grepq.prior_ == "none" else grepq.regression(features, "none"),
-        prior=grepq.prior_,
-        confidence=confidence,
-        seed=seed,
-    )
+    report = grepq.report(features, labels, scores, groups=groups, confidence=confidence, seed=seed)
     as_json = as_json or format is ReportFormat.json
     typer.echo(json.dumps(report.as_dict(), indent=2) if as_json else report.as_text(), nl=as_json)
     for warning in report.warnings:

@@ -15,6 +15,7 @@ import typer
 
 from grepq_iqa.cli.caching import CacheFolder, NoCache, open_cache
 from grepq_iqa.cli.destinations import require_writable
+from grepq_iqa.cli.loading import load_model
 from grepq_iqa.cli.options import (
     Device,
     Dtype,
@@ -115,10 +116,7 @@ def pick(
         _require_folder(folder)
     set_threads(threads)
 
-    from grepq_iqa.model import GRepQ
-
-    grepq = GRepQ.from_pretrained(model, engine=engine, device=device, dtype=dtype, max_side=max_side)
-    grepq.max_pixels = max_pixels or grepq.max_pixels
+    grepq = load_model(model, engine=engine, device=device, dtype=dtype, max_side=max_side, max_pixels=max_pixels)
     if model is not None and not hasattr(grepq, "regressor_"):
         typer.echo(f"grepq: {grepq.name} was not fitted on labels: the zero-shot score picks", err=True)
     shots = _shots(paths, [folder for _, folder in actions])

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from grepq_iqa.cli.caching import CacheFolder, NoCache, open_cache
+from grepq_iqa.cli.loading import load_model
 from grepq_iqa.cli.options import (
     Device,
     Dtype,
@@ -115,10 +116,8 @@ def predict(
     import hashlib
 
     from grepq_iqa.calibration.standing import mos_standing
-    from grepq_iqa.model import GRepQ
 
-    grepq = GRepQ.from_pretrained(model, engine=engine, device=device, dtype=dtype, max_side=max_side)
-    grepq.max_pixels = max_pixels or grepq.max_pixels
+    grepq = load_model(model, engine=engine, device=device, dtype=dtype, max_side=max_side, max_pixels=max_pixels)
     if hasattr(grepq, "regressor_"):
         fit = hashlib.sha256(grepq.regressor_.coef_.tobytes()).hexdigest()
         if grepq.regressor_.source == "pairs":

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from grepq_iqa.cli.caching import CacheFolder, NoCache, open_cache
+from grepq_iqa.cli.loading import load_model
 from grepq_iqa.cli.options import (
     Device,
     Dtype,
@@ -88,11 +89,9 @@ def rate(
     from grepq_iqa.batch import score_paths
     from grepq_iqa.data.image_paths import iter_image_paths
     from grepq_iqa.files import same_file_key
-    from grepq_iqa.model import GRepQ
     from grepq_iqa.report.companions import shots_of
 
-    grepq = GRepQ.from_pretrained(model, engine=engine, device=device, dtype=dtype, max_side=max_side)
-    grepq.max_pixels = max_pixels or grepq.max_pixels
+    grepq = load_model(model, engine=engine, device=device, dtype=dtype, max_side=max_side, max_pixels=max_pixels)
     if model is not None and not hasattr(grepq, "regressor_"):
         typer.echo(f"grepq: {grepq.name} was not fitted on labels: stars go by the zero-shot score", err=True)
     skipped: Counter[str] = Counter()

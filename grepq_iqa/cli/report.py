@@ -11,6 +11,7 @@ import typer
 
 from grepq_iqa.cli.caching import CacheFolder, NoCache, open_cache
 from grepq_iqa.cli.destinations import is_results, require_writable
+from grepq_iqa.cli.loading import load_model
 from grepq_iqa.cli.options import (
     Device,
     Dtype,
@@ -104,12 +105,7 @@ def report(
 
     grepq = None
     if source is None or reasons:
-        from grepq_iqa.model import GRepQ
-
-        grepq = GRepQ.from_pretrained(model, engine=engine, device=device, dtype=dtype, max_side=max_side)
-        grepq.max_pixels = max_pixels or grepq.max_pixels
-    if reasons and not hasattr(grepq, "explain"):
-        raise UsageError("--reasons: this version gives no reasons yet")
+        grepq = load_model(model, engine=engine, device=device, dtype=dtype, max_side=max_side, max_pixels=max_pixels)
     skipped: Counter[str] = Counter()
     if source is None:
         assert grepq is not None
@@ -121,7 +117,8 @@ def report(
         say_skipped(skipped)
         raise UsageError("no images found; folders are searched for the usual image endings")
     if reasons:
-        rows = _explained(grepq, rows)
+        assert grepq is not None
+        rows = _explained(rows, grepq.max_pixels)
     kept = _Kept(track(rows, "report", count))
     heading = title if title is not None else _heading(paths)
     if output is None:
@@ -222,25 +219,27 @@ def _photograph(model: GRepQ, result: Any) -> Photograph:
     return Photograph(path, mos, found.percentile, low if finite else None, high if finite else None, found.warnings)
 
 
-def _explained(model: Any, rows: Rows) -> Rows:
+def _explained(rows: Rows, max_pixels: int) -> Rows:
     """The rows with reasons and maps, where the photograph can be read."""
     import dataclasses
-    from importlib import import_module
 
     from grepq_iqa.data.thumbnails import thumbnail
+    from grepq_iqa.explain import overlay
+    from grepq_iqa.explain.explanation import decode_views, judge_views
+    from grepq_iqa.explain.quality_map import quality_map
     from grepq_iqa.report.photograph import Reason
 
-    overlay = import_module("grepq_iqa.explain").overlay
     for photograph, features in rows:
         if photograph.value is not None:
             try:
-                found = model.explain(photograph.path, map=True)
+                native, screen = decode_views(photograph.path, max_pixels)
             except ImageError as error:  # gone or changed since it was scored
                 note = f"no reasons: {error.reason}"
                 yield dataclasses.replace(photograph, warnings=(*photograph.warnings, note)), features
                 continue
-            named = tuple(Reason(one.name, one.sentence, one.percentile) for one in found.reasons)
-            picture = None if found.map is None else overlay(thumbnail(photograph.path, _MAP_SIDE), found.map)
+            reasons, _ = judge_views(native, screen)  # the score is known
+            named = tuple(Reason(one.name, one.sentence, one.percentile) for one in reasons)
+            picture = overlay(thumbnail(photograph.path, _MAP_SIDE), quality_map(screen))
             photograph = dataclasses.replace(photograph, reasons=named, map=picture)
         yield photograph, features
 

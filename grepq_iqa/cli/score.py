@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from grepq_iqa.cli.caching import CacheFolder, NoCache, open_cache
+from grepq_iqa.cli.loading import load_model
 from grepq_iqa.cli.options import (
     Device,
     Dtype,
@@ -83,10 +84,7 @@ def score(
     set_threads(threads)
     set_verbose(verbose)
 
-    from grepq_iqa.model import GRepQ
-
-    grepq = GRepQ.from_pretrained(model, engine=engine, device=device, dtype=dtype, max_side=max_side)
-    grepq.max_pixels = max_pixels or grepq.max_pixels
+    grepq = load_model(model, engine=engine, device=device, dtype=dtype, max_side=max_side, max_pixels=max_pixels)
     write_rows(
         "score",
         grepq,

@@ -15,6 +15,7 @@ import typer
 
 from grepq_iqa.cli.caching import CacheFolder, NoCache, open_cache
 from grepq_iqa.cli.destinations import require_writable
+from grepq_iqa.cli.loading import load_model
 from grepq_iqa.cli.options import (
     Device,
     Dtype,
@@ -130,10 +131,8 @@ def select(
     from grepq_iqa.batch import collect, score_paths
     from grepq_iqa.data.image_paths import iter_image_paths
     from grepq_iqa.labeling import selection
-    from grepq_iqa.model import GRepQ
 
-    grepq = GRepQ.from_pretrained(model, engine=engine, device=device, dtype=dtype, max_side=max_side)
-    grepq.max_pixels = max_pixels or grepq.max_pixels
+    grepq = load_model(model, engine=engine, device=device, dtype=dtype, max_side=max_side, max_pixels=max_pixels)
     # Labeled images come first, whether or not they are among the given ones.
     skipped: Counter[str] = Counter()
     already = {same_file_key(path): path for path in known}

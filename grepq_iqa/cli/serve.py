@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from grepq_iqa.cli.loading import load_model
 from grepq_iqa.cli.options import Device, Dtype, EngineName, MaxPixels, MaxSide, ModelName, Threads, set_threads
 from grepq_iqa.cli.streaming import say_skipped
 from grepq_iqa.errors import UsageError
@@ -89,7 +90,6 @@ def serve(
     set_threads(threads)
 
     from grepq_iqa.data.image_paths import iter_image_paths
-    from grepq_iqa.model import GRepQ
     from grepq_iqa.server.app import create_app
     from grepq_iqa.server.process import bind
     from grepq_iqa.server.process import serve as serve_until_stopped
@@ -102,8 +102,7 @@ def serve(
         skipped: Counter[str] = Counter()
         photographs = list(iter_image_paths([folder], skipped=skipped)) if folder is not None else []
         say_skipped(skipped)
-        grepq = GRepQ.from_pretrained(model, engine=engine, device=device, dtype=dtype, max_side=max_side)
-        grepq.max_pixels = max_pixels or grepq.max_pixels
+        grepq = load_model(model, engine=engine, device=device, dtype=dtype, max_side=max_side, max_pixels=max_pixels)
         settings = Settings(
             token=token,
             hosts=frozenset(name.lower().rstrip(".") for name in [*(allow_host or []), *_own_name(host)]),

@@ -6,7 +6,6 @@ Ray Data's ``map_batches``, Hugging Face's ``Dataset.map(batched=True)``, Spark'
 
 from __future__ import annotations
 
-import inspect
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
@@ -15,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from grepq_iqa.devices import set_threads
 from grepq_iqa.errors import ImageError, NotFittedError, UsageError
 from grepq_iqa.text import first_line
 
@@ -220,26 +220,15 @@ _lock = threading.Lock()
 def _load(settings: _Settings) -> GRepQ:
     from grepq_iqa.model import GRepQ
 
-    _set_threads(settings.threads)
-    given: dict[str, Any] = {"device": settings.device, "dtype": settings.dtype, "max_side": settings.max_side}
-    if "engine" in inspect.signature(GRepQ.from_pretrained).parameters:
-        given["engine"] = settings.engine
-    elif settings.engine == "onnx":
-        raise UsageError("this version of grepq-iqa has no engine onnx: use engine='torch'")
-    return GRepQ.from_pretrained(settings.model, **given)
-
-
-def _set_threads(threads: int | None) -> None:
-    if threads is None:
-        return
-    from grepq_iqa import devices
-
-    if hasattr(devices, "set_threads"):  # which also tells engines other than torch
-        devices.set_threads(threads)
-        return
-    import torch
-
-    torch.set_num_threads(threads)
+    if settings.threads is not None:
+        set_threads(settings.threads)
+    return GRepQ.from_pretrained(
+        settings.model,
+        engine=settings.engine,
+        device=settings.device,
+        dtype=settings.dtype,
+        max_side=settings.max_side,
+    )
 
 
 def _name(path: object, index: int) -> str:

@@ -90,11 +90,10 @@ async def predict(request: Request, confidence: Annotated[float, Query(ge=0.5, l
     return JSONResponse({"model": service.model.name, "source": source, "confidence": confidence, "rows": rows})
 
 
-@router.post("/v1/explain", response_model=ExplainAnswer, openapi_extra=_BODY, responses=_ERRORS | _NOT_HERE)
+@router.post("/v1/explain", response_model=ExplainAnswer, openapi_extra=_BODY, responses=_ERRORS)
 async def explain(request: Request, map: bool = False) -> Response:
     """What is wrong with each picture, and where if asked for."""
     service = service_of(request)
-    require_explain(service)
     service.require_room()
     rows = []
     async with pictures_of(request, service.settings, service.buffers) as pictures:
@@ -117,7 +116,7 @@ async def models(request: Request) -> Response:
         "device": str(model.device),
         "dtype": str(model.dtype).removeprefix("torch."),
         "predicts": predicts_by(service),
-        "explains": hasattr(model, "explain"),
+        "explains": True,
     }
     return JSONResponse({"version": __version__, "models": [one]})
 
@@ -148,16 +147,6 @@ def predicts_by(service: Service) -> str | None:
     if hasattr(service.model, "regressor_"):
         return "labels"
     return "ratings" if service.model.ratings is not None else None
-
-
-def require_explain(service: Service) -> None:
-    """Refuse where there are no reasons to be had.
-
-    Raises:
-        Refusal: this version cannot explain scores.
-    """
-    if not hasattr(service.model, "explain"):
-        raise Refusal(501, "this version of grepq-iqa does not explain scores", "no reasons")
 
 
 def explained(found: Any, *, with_map: bool) -> dict[str, Any]:

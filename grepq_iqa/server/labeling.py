@@ -17,8 +17,7 @@ import numpy as np
 
 from grepq_iqa.batch import Result
 from grepq_iqa.calibration.groups import find_groups
-from grepq_iqa.calibration.regressor import MOSRegressor
-from grepq_iqa.calibration.report import FitReport, report_fit
+from grepq_iqa.calibration.report import FitReport
 from grepq_iqa.data.labels import Labels
 from grepq_iqa.errors import LabelsError, UsageError
 from grepq_iqa.labeling.selection import select
@@ -132,20 +131,8 @@ class Labeling:
                 feature_scale=model.feature_scale,
             )
             model.fit(features=features, mos=mos, groups=groups.units)
-            assert isinstance(model.regressor_, MOSRegressor)  # just fitted on single images
-            report = report_fit(
-                model.regressor_,
-                model.regression(features, model.prior_)[0],  # type: ignore[arg-type]
-                _labels(photos, mos),
-                [float(photo.result.score) for photo in photos],  # type: ignore[arg-type, union-attr]
-                groups=groups,
-                expected=None
-                if model.ratings is None
-                else model.ratings.opinion(features, model.high_level_scores(features)),
-                without_prior=None if model.prior_ == "none" else model.regression(features, "none"),
-                prior=model.prior_,
-                confidence=CONFIDENCE,
-            )
+            scores = [float(photo.result.score) for photo in photos]  # type: ignore[arg-type, union-attr]
+            report = model.report(features, _labels(photos, mos), scores, groups=groups, confidence=CONFIDENCE)
             self.fit = Fit(model, report, len(pairs), _predicted(model, self.photos.all()))
             return self.fit
 

@@ -19,7 +19,7 @@ from grepq_iqa.batch import Result
 from grepq_iqa.data.formats import EXTENSIONS
 from grepq_iqa.rows import completed, score_row
 from grepq_iqa.server.answers import Refusal
-from grepq_iqa.server.api import explained, require_explain
+from grepq_iqa.server.api import explained
 from grepq_iqa.server.bodies import pictures_of, small_body
 from grepq_iqa.server.labeling import FEWEST_LABELS, summary
 from grepq_iqa.server.photos import Photo
@@ -165,7 +165,6 @@ async def photo_view(request: Request, number: int) -> Response:
 async def explain_photo(request: Request, number: int) -> Response:
     """Reasons of one photograph."""
     service = service_of(request)
-    require_explain(service)
     photo = service.photos.get(number)
     await small_body(request)
 
@@ -180,7 +179,6 @@ async def explain_photo(request: Request, number: int) -> Response:
 async def photo_map(request: Request, number: int) -> Response:
     """Where it is bad, drawn over the photograph."""
     service = service_of(request)
-    require_explain(service)
     photo = service.photos.get(number)
 
     def work() -> bytes:

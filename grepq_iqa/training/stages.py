@@ -41,6 +41,11 @@ class TrainingOptions:
     mixed_precision: str = "no"
     checkpoint_activations: bool = False
 
+    @property
+    def of_loop(self) -> dict[str, Any]:
+        """Those that every training hands to its loop, as keyword arguments."""
+        return {name: getattr(self, name) for name in ("resume", "workers", "save_every", "mixed_precision")}
+
 
 def prepare_stage(
     sources: Sequence[str],
@@ -111,10 +116,7 @@ def low_level_stage(
         load_recipe(recipe, "low_level", LowLevelRecipe, steps=steps),
         out,
         recipe_name=recipe_label(recipe),
-        resume=options.resume,
-        workers=options.workers,
-        save_every=options.save_every,
-        mixed_precision=options.mixed_precision,
+        **options.of_loop,
         kept=photographs,
     )
     _draw_curve(out, say)
@@ -180,10 +182,7 @@ def _compact_high_level(
             out,
             head=load_recipe(recipe, "distortion_head", DistortionHeadRecipe) if has_head else None,
             recipe_name=recipe_label(recipe),
-            resume=options.resume,
-            workers=options.workers,
-            save_every=options.save_every,
-            mixed_precision=options.mixed_precision,
+            **options.of_loop,
             on_progress=bars.show,
         )
     for folder in sorted(path.parent for path in out.glob("distortion_head-*/metrics.jsonl")):
@@ -204,10 +203,7 @@ def _clip_high_level(
         out,
         recipe_name=recipe_label(recipe),
         source=None if clip else CLIP_REPO,
-        resume=options.resume,
-        workers=options.workers,
-        save_every=options.save_every,
-        mixed_precision=options.mixed_precision,
+        **options.of_loop,
         checkpoint_activations=options.checkpoint_activations,
     )
 
