@@ -16,17 +16,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from grepq_iqa.errors import UsageError
+from grepq_iqa.files import sha256_of
 from grepq_iqa.training import loop, low_level
 from grepq_iqa.training.data.captions import PROMPT_GOOD, caption_of, distortion_strength
 from grepq_iqa.training.data.distorted_copies import COPIES, DistortedCopies
 from grepq_iqa.training.data.distortions import DISTORTIONS, SEVERITIES, compose, distort
 from grepq_iqa.training.data.fragments import fragment_positions, take_fragments
 from grepq_iqa.training.data.pictures import read_picture
-from grepq_iqa.training.data.prepare import prepare, read_index
+from grepq_iqa.training.data.prepare import prepare, read_hashes, read_index
 from grepq_iqa.training.data.pristine_tiles import colorfulness, select_tiles, sharpness
 from grepq_iqa.training.data.severity_series import make_severity_series
 from grepq_iqa.training.low_level import read_low_level, train_low_level
 from grepq_iqa.training.recipe import LowLevelRecipe, load_recipe
+from grepq_iqa.training.run_record import describe_data
 from grepq_iqa.training.similarity.dists import dists
 from grepq_iqa.training.similarity.fsim import fsim_matrix
 
@@ -231,6 +233,23 @@ def test_prepare_keeps_name_and_license_until_others_are_given(photos, tmp_path)
     again = prepare(map(str, photos[:2]), tmp_path)
     assert (again.name, again.license) == ("birds", "CC0-1.0") and read_index(tmp_path) == again
     assert prepare(map(str, photos[:2]), tmp_path, license="").license == ""
+
+
+def test_photographs_are_held_out_by_content_and_the_provenance_says_how_many(photos, tmp_path):
+    held_out = tmp_path / "held_out.txt"
+    held_out.write_text(sha256_of(photos[1]) + "\n" + "0" * 64 + "\n")
+    copy = tmp_path / "another name.jpg"
+    copy.write_bytes(photos[1].read_bytes())
+    prepared = prepare([str(photos[0]), str(copy)], tmp_path / "set", held_out=read_hashes(held_out))
+    assert prepared.paths == [photos[0]] and prepared.held_out == 1 and not prepared.rejected
+    assert read_index(tmp_path / "set") == prepared
+    assert describe_data(pristine=prepared)[0]["held_out"] == 1
+    assert prepare([str(photos[0]), str(copy)], tmp_path / "set").held_out == 0  # asked for anew each time
+    held_out.write_text("photo.jpg\n")
+    with pytest.raises(UsageError, match=r"64 hex digits a line, not 'photo.jpg'"):
+        read_hashes(held_out)
+    with pytest.raises(UsageError, match="cannot be read"):
+        read_hashes(tmp_path / "nowhere.txt")
 
 
 def test_the_hash_of_a_list_is_over_its_contents_in_order(prepared):

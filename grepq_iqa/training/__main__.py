@@ -41,6 +41,7 @@ Most = Annotated[
     typer.Option(help="Unlabeled images for the tables of quantiles and scales, other than the recipe's."),
 ]
 Labels = Annotated[list[int], typer.Option(help="Numbers of labels to fit on.")]
+HeldOut = Annotated[Path | None, typer.Option(help="SHA-256 of photographs that must not be used, one a line.")]
 Out = Annotated[Path, typer.Option("--out", "-o", help="Folder of this run.")]
 
 
@@ -54,12 +55,13 @@ def prepare(
     pristine: Annotated[bool, typer.Option("--pristine", help="Also list the sharp and colorful tiles.")] = False,
     name: Name = None,
     license: License = None,
+    held_out: HeldOut = None,
     workers: Annotated[int | None, typer.Option(help="Processes that render copies; default: one a core.")] = None,
 ) -> None:
     """Check photographs and write the list that the other commands read; run it again to go on."""
     stages.prepare_stage(
-        sources, out, typer.echo, recipe=recipe, pristine=pristine, name=name, license=license, workers=workers,
-        complain=_complain,
+        sources, out, typer.echo, recipe=recipe, pristine=pristine, name=name, license=license, held_out=held_out,
+        workers=workers, complain=_complain,
     )  # fmt: skip
 
 
@@ -155,9 +157,7 @@ def reasons(
     photographs: Annotated[list[str], typer.Argument(help="Folders or patterns of clean photographs.")],
     in_the_wild: Annotated[Path, typer.Option(help="Folder of unlabeled photographs, for percentiles.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="Folder to write both networks to.")],
-    held_out: Annotated[
-        Path | None, typer.Option(help="SHA-256 of photographs that must not be used, one a line.")
-    ] = None,
+    held_out: HeldOut = None,
     items: Annotated[int, typer.Option(help="Distorted pictures that the reasons are learned from.")] = 10_000,
     first_item: Annotated[int, typer.Option(help="Index of the first of them; what is drawn depends on it.")] = 0,
     map_items: Annotated[int, typer.Option(help="Likewise, of the map.")] = 1200,
@@ -194,6 +194,7 @@ def reproduce(
     name: Annotated[str | None, typer.Option(help="Name of the model; default: the recipe's.")] = None,
     data_name: Name = None,
     data_license: License = None,
+    held_out: HeldOut = None,
     clip: Clip = None,
     rated: Annotated[Path | None, typer.Option(help="Table of rated photographs, for `ratings`.")] = None,
     rated_name: Annotated[str, typer.Option(help="What that data set is called.")] = "not recorded",
@@ -227,6 +228,7 @@ def reproduce(
         name=name,
         data_name=data_name,
         data_license=data_license,
+        held_out=held_out,
         clip=clip,
         ratings=None if rated is None else Ratings(rated, rated_name, rated_bounds),
         csv=csv,

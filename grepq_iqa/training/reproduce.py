@@ -71,6 +71,7 @@ class Reproduction:
         name: str | None = None,
         data_name: str | None = None,
         data_license: str | None = None,
+        held_out: Path | None = None,
         clip: Path | None = None,
         ratings: Ratings | None = None,
         csv: Path | None = None,
@@ -85,6 +86,7 @@ class Reproduction:
             pristine: likewise of clean ones.
             name: of the model; None: the recipe's.
             data_name, data_license: of the photographs, for the provenance.
+            held_out: file of SHA-256 of clean photographs that must not be used in any stage.
             clip: checkpoint of CLIP for a recipe that trains its tower; None takes it from the Hub.
             ratings: for the ratings predictor; None makes none.
             csv: labels to measure on; None measures nothing.
@@ -101,7 +103,7 @@ class Reproduction:
         if ratings is not None:
             read_labels(ratings.csv)
         wild, clean, model = self.out / "photographs", self.out / "pristine", self.out / "model"
-        data = self._prepare(photographs, pristine, wild, clean, data_name, data_license)
+        data = self._prepare(photographs, pristine, wild, clean, data_name, data_license, held_out)
 
         low_key = self._key("low_level", data["wild"], self.options.mixed_precision)
         low = self.out / f"low_level-{low_key}"
@@ -162,6 +164,7 @@ class Reproduction:
         clean: Path,
         name: str | None,
         license: str | None,
+        held_out: Path | None,
     ) -> dict[str, str]:
         """Check and list both sets, which takes little the second time; their hashes."""
         from grepq_iqa.training.data.prepare import read_index
@@ -172,7 +175,7 @@ class Reproduction:
                 photographs, wild, self.say, recipe=self.recipe if fixed else None, name=name, license=license,
                 complain=self.complain,
             )  # fmt: skip
-            stages.prepare_stage(pristine, clean, self.say, complain=self.complain)
+            stages.prepare_stage(pristine, clean, self.say, held_out=held_out, complain=self.complain)
         wait_for_all()
         return {"wild": read_index(wild).sha256, "pristine": read_index(clean).sha256}
 

@@ -19,10 +19,11 @@ RECORD = "run.json"
 
 
 def describe_data(**data: Prepared) -> list[dict[str, Any]]:
-    """For each role, such as "pristine": name, license, count and hash of the photographs."""
+    """For each role, such as "pristine": name, license, count and hash of the photographs, and how many were held out."""
     return [
         {"role": role, "name": prepared.name, "license": prepared.license, "count": len(prepared.photographs)}
         | {"sha256": prepared.sha256}
+        | ({"held_out": prepared.held_out} if prepared.held_out else {})
         for role, prepared in data.items()
     ]
 

@@ -56,6 +56,7 @@ def prepare_stage(
     pristine: bool = False,
     name: str | None = None,
     license: str | None = None,
+    held_out: Path | None = None,
     workers: int | None = None,
     complain: Say | None = None,
 ) -> Prepared:
@@ -68,16 +69,21 @@ def prepare_stage(
         recipe: whose fixed copies and FSIM matrices to make; None: none.
         pristine: whether to list sharp and colorful tiles, too.
         name, license: of the photographs, for the provenance.
+        held_out: file of SHA-256 of photographs that must not be used.
         workers: processes that render copies; None: one a core.
         complain: takes a line for each photograph left out; None: ``say``.
     """
-    from grepq_iqa.training.data.prepare import prepare
+    from grepq_iqa.training.data.prepare import prepare, read_hashes
 
+    refused = read_hashes(held_out)
     with _bars() as bars:
-        prepared = prepare(sources, out, name=name, license=license, on_done=_count(bars, "checked"))
+        prepared = prepare(
+            sources, out, name=name, license=license, held_out=refused, on_done=_count(bars, "checked")
+        )
         for path, reason in prepared.rejected.items():
             (complain or say)(f"skipped {path}: {reason}")
-        say(f"{len(prepared.photographs)} photographs, {len(prepared.rejected)} skipped -> {out}")
+        left_out = f"{len(prepared.rejected)} skipped" + (f", {prepared.held_out} held out" if refused else "")
+        say(f"{len(prepared.photographs)} photographs, {left_out} -> {out}")
         if pristine:
             from grepq_iqa.training.data.pristine_tiles import write_tiles
 
@@ -372,9 +378,10 @@ def reasons_stage(
     """
     from grepq_iqa.data.image_paths import iter_image_paths
     from grepq_iqa.files import sha256_of
+    from grepq_iqa.training.data.prepare import read_hashes
     from grepq_iqa.training.reasons_run import train_reasons
 
-    refused = set(held_out.read_text(encoding="utf-8").split()) if held_out else set()
+    refused = read_hashes(held_out)
     clean = sorted(path for path in iter_image_paths(photographs) if sha256_of(path) not in refused)
     wild = sorted(iter_image_paths([str(in_the_wild)]))
     wild = wild[:: max(1, len(wild) // most)][:most]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -41,12 +41,14 @@ class Prepared:
         rejected: path to the reason.
         name: what the set is called, for the provenance of models.
         license: its terms, or "".
+        held_out: how many usable ones were left out, by content, to measure on.
     """
 
     photographs: list[Photograph]
     rejected: dict[str, str]
     name: str = "photographs"
     license: str = ""
+    held_out: int = 0
 
     @property
     def sha256(self) -> str:
@@ -65,6 +67,7 @@ def prepare(
     *,
     name: str | None = None,
     license: str | None = None,
+    held_out: Collection[str] = (),
     save_every: int = 200,
     on_done: Callable[[int], None] | None = None,
 ) -> Prepared:
@@ -74,6 +77,7 @@ def prepare(
         sources: files, folders and patterns.
         out: folder of the list.
         name, license: of the set, for the provenance of models that it trains; None keeps those of an earlier list.
+        held_out: SHA-256 of photographs that must not be used, because something is to be measured on them.
         save_every: photographs between savings, from which a killed run goes on.
         on_done: called with the number of photographs seen.
     """
@@ -82,10 +86,12 @@ def prepare(
     name, license = (new if new is not None else old for new, old in ((name, earlier.name), (license, earlier.license)))
     usable: dict[str, Photograph] = {}
     rejected: dict[str, str] = {}
+    refused = frozenset(held_out)
 
     def save() -> Prepared:
         photographs = sorted(usable.values(), key=lambda photograph: photograph.path)
-        prepared = Prepared(photographs, rejected, name, license)
+        chosen = [photograph for photograph in photographs if photograph.sha256 not in refused]
+        prepared = Prepared(chosen, rejected, name, license, len(photographs) - len(chosen))
         write_atomically(out / INDEX, json.dumps(asdict(prepared), indent=1))
         return prepared
 
@@ -111,11 +117,29 @@ def read_index(out: Path) -> Prepared:
     try:
         stored = json.loads((out / INDEX).read_text(encoding="utf-8"))
         photographs = [Photograph(**entry) for entry in stored["photographs"]]
-        return Prepared(photographs, stored["rejected"], stored.get("name", "photographs"), stored.get("license", ""))
+        about = {field: stored[field] for field in ("name", "license", "held_out") if field in stored}
+        return Prepared(photographs, stored["rejected"], **about)
     except FileNotFoundError:
         raise UsageError(f"{out} holds no {INDEX}: run `python -m grepq_iqa.training prepare` first") from None
     except (ValueError, KeyError, TypeError) as error:
         raise UsageError(f"{out / INDEX} is broken ({error}): delete it and prepare again") from error
+
+
+def read_hashes(path: Path | None) -> frozenset[str]:
+    """SHA-256s of a text file, one a line; none of None.
+
+    Raises:
+        UsageError: it cannot be read, or holds something else.
+    """
+    if path is None:
+        return frozenset()
+    try:
+        found = frozenset(path.read_text(encoding="utf-8").split())
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path} cannot be read as a list of SHA-256: {error}") from error
+    if odd := sorted(one for one in found if len(one) != 64 or set(one) - set("0123456789abcdef")):
+        raise UsageError(f"{path} is to hold SHA-256, 64 hex digits a line, not {odd[0]!r}")
+    return found
 
 
 def hash_contents(hashes: Iterable[str]) -> str:
