@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-from grepq_iqa.data.images import DecodedImage, ImageSource, decode_image
+from grepq_iqa.data.images import ImageSource
+from grepq_iqa.encoders.fine_detail import PreparedImage
 from grepq_iqa.errors import GrepqError, ImageError
 from grepq_iqa.feature_cache import FeatureCache
 from grepq_iqa.results import Score
@@ -154,17 +155,15 @@ def _named(paths: Iterable[str | os.PathLike[str]]) -> Iterator[tuple[str, str]]
     return ((os.fspath(path), os.fspath(path)) for path in paths)
 
 
-def _fetch_and_decode(
-    source: ImageSource | Callable[[], ImageSource], max_side: int | None, max_pixels: int
-) -> DecodedImage:
-    return decode_image(source() if callable(source) else source, max_side=max_side, max_pixels=max_pixels)
+def _fetch_and_prepare(source: ImageSource | Callable[[], ImageSource], model: GRepQ) -> PreparedImage:
+    return model.prepare(source() if callable(source) else source)
 
 
 def _score_all(
     model: GRepQ, sources: Iterable[NamedSource], threads: int | None = None
 ) -> Generator[Result, None, None]:
     remaining = enumerate(sources)
-    decode = partial(_fetch_and_decode, max_side=model.max_side, max_pixels=model.max_pixels)
+    prepare = partial(_fetch_and_prepare, model=model)
     buckets = model.batch_pixels >= BUCKETS_FROM
     ahead = READ_AHEAD_BUCKETS if buckets else READ_AHEAD
     waiting: deque[Waiting] = deque()
@@ -181,7 +180,7 @@ def _score_all(
                         index, (path, source) = next(remaining)
                     except StopIteration:
                         break
-                    waiting.append(Waiting(path, pool.submit(decode, source), index))
+                    waiting.append(Waiting(path, pool.submit(prepare, source), index))
                 if not waiting:
                     return
                 group = _next_group(waiting, model.batch_pixels, buckets=buckets)
@@ -195,7 +194,7 @@ def _score_all(
                 started = time.perf_counter()
         finally:  # also when the consumer stops early
             for one in waiting:
-                one.decoded.cancel()
+                one.prepared.cancel()
 
 
 @dataclass(frozen=True)
@@ -219,13 +218,13 @@ class Waiting:
     """A picture on its way to the model: what to call it, its pixels as soon as they are there, its place in a row."""
 
     path: str
-    decoded: Future[DecodedImage]
+    prepared: Future[PreparedImage]
     index: int = 0
 
     @property
     def size(self) -> tuple[int, ...] | None:
         """The picture's shape once it is decoded, None where it could not be."""
-        return None if self.decoded.exception() else self.decoded.result().values.shape
+        return None if self.prepared.exception() else self.prepared.result().decoded.values.shape
 
 
 def _next_group(waiting: deque[Waiting], most_pixels: int, *, buckets: bool) -> list[Waiting]:
@@ -253,8 +252,7 @@ def _next_group(waiting: deque[Waiting], most_pixels: int, *, buckets: bool) -> 
 def results_of(model: GRepQ, group: Sequence[Waiting]) -> Iterator[Result]:
     """Results, with features, of pictures of one size in one pass; waits for those that are not decoded yet."""
     try:
-        decoded = [one.decoded.result() for one in group]
-        scored = model.score_tensors([image.values for image in decoded])
+        scored = model.score_prepared([one.prepared.result() for one in group])
     except (GrepqError, MemoryError, RuntimeError) as error:
         if len(group) > 1:  # whichever it was, it costs the others nothing
             for one in group:
@@ -262,8 +260,8 @@ def results_of(model: GRepQ, group: Sequence[Waiting]) -> Iterator[Result]:
             return
         yield Result(group[0].path, error=_reason(error))
         return
-    for one, image, (score, vector) in zip(group, decoded, scored, strict=True):
-        yield Result(one.path, score.with_warnings(image.warnings), vector)
+    for one, (score, vector) in zip(group, scored, strict=True):
+        yield Result(one.path, score, vector)
 
 
 def _reason(error: GrepqError | MemoryError | RuntimeError) -> str:

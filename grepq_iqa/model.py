@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, overload
 
@@ -13,10 +14,11 @@ from numpy.typing import ArrayLike, NDArray
 from grepq_iqa import zero_shot
 from grepq_iqa.calibration.ratings import HIGHEST, LOWEST
 from grepq_iqa.data.checks import image_warnings
-from grepq_iqa.data.images import MAX_PIXELS, DecodedImage, ImageSource, as_listed, decode_image, split_batch
+from grepq_iqa.data.images import MAX_PIXELS, ImageSource, as_listed, decode_image, split_batch
 from grepq_iqa.data.patches import reflect_up_to
 from grepq_iqa.devices import one_blas_thread
 from grepq_iqa.encoders.engine import Engine, describe
+from grepq_iqa.encoders.fine_detail import CLOSE_UPS, VIEW, PreparedImage
 from grepq_iqa.errors import ImageError, LabelsError, NotFittedError, UsageError
 from grepq_iqa.results import Explanation, Prediction, Score
 from grepq_iqa.weights.engines import PATCH, check_fitted, make_engine, torch_engine
@@ -85,6 +87,7 @@ class GRepQ:
         self._components = components
         low = config["low_level"]
         self._patch = low.get("patch", PATCH)
+        self._ridge = low.get("ridge", zero_shot.RIDGE)
         self._distance_scale = low.get("distance_scale", zero_shot.DISTANCE_SCALE)
         self._logit_scale = config["high_level"].get("logit_scale", zero_shot.LOGIT_SCALE)
         self.feature_mean = components.features.get("mean")
@@ -516,10 +519,20 @@ class GRepQ:
         rows = np.asarray(features, dtype=np.float32)
         if rows.ndim != 2 or rows.shape[1] != self.feature_dim:
             raise UsageError(f"features have shape {rows.shape} where (n, {self.feature_dim}) is expected")
-        high = rows[:, : self._components.high_level_dim]
         with one_blas_thread():
-            embeddings = self._embed(high)
+            embeddings = self._embed(rows)
         return np.array([self._high_level_score(embedding) for embedding in embeddings], dtype=np.float64)
+
+    def projected(self, features: ArrayLike) -> NDArray[np.float64]:
+        """What features ``(n, d)`` say along good - bad ``(n,)``: the embedding's length in that direction.
+
+        It grows with Q_H, which is the sigmoid of its share of the embedding's length.
+        """
+        with one_blas_thread():
+            embeddings = self._embed(np.asarray(features, dtype=np.float32))
+        axis = self._components.prompts["good"] - self._components.prompts["bad"]
+        along: NDArray[np.float64] = embeddings @ axis / np.linalg.norm(axis)
+        return along
 
     def save_pretrained(self, directory: str | os.PathLike[str]) -> Path:
         """Write the model directory, with the fitted regressor if there is one; returns the directory."""
@@ -576,18 +589,17 @@ class GRepQ:
         """Scores and features ``(n, d)``; a kept error stands for its score, with a row of NaN."""
         scores: list[Score | ImageError] = []
         features = np.empty((len(sources), self.feature_dim), dtype=np.float32)
-        pending: list[DecodedImage] = []
+        pending: list[PreparedImage] = []
 
         def flush() -> None:
-            found = self.score_tensors([image.values for image in pending])
-            for image, (score, vector) in zip(pending, found, strict=True):
+            for score, vector in self.score_prepared(pending):
                 features[len(scores)] = vector
-                scores.append(score.with_warnings(image.warnings))
+                scores.append(score)
             pending.clear()
 
         for source in sources:
             try:
-                image = decode_image(source, max_side=self.max_side, max_pixels=self.max_pixels)
+                image = self.prepare(source)
             except ImageError as error:
                 if not keep_errors:
                     raise
@@ -596,43 +608,80 @@ class GRepQ:
                 features[len(scores)] = np.nan
                 scores.append(ImageError(error.source, error.reason, error.hint))  # without the frames of its traceback
                 continue
-            full = (len(pending) + 1) * image.values[0].size > self.batch_pixels
-            if pending and (full or pending[0].values.shape != image.values.shape):
+            shape = image.decoded.values.shape
+            full = (len(pending) + 1) * shape[-2] * shape[-1] > self.batch_pixels
+            if pending and (full or pending[0].decoded.values.shape != shape):
                 flush()
             pending.append(image)
         if pending:
             flush()
         return scores, features
 
+    def prepare(self, source: ImageSource) -> PreparedImage:
+        """Decode a source and measure its fine detail: what many threads can do ahead of `score_prepared`.
+
+        Raises:
+            ImageError: it cannot be used.
+        """
+        fine = self._components.fine_detail
+        close_up = (VIEW, CLOSE_UPS) if fine and self.max_side else None
+        decoded = decode_image(source, max_side=self.max_side, max_pixels=self.max_pixels, close_up=close_up)
+        if fine is None:
+            return PreparedImage(decoded, None)
+        amounts = fine(reflect_up_to(decoded.values, self._patch), decoded.close_ups)
+        return PreparedImage(replace(decoded, close_ups=()), amounts)  # so that waiting pictures hold no more
+
     def score_tensors(
         self, images: Sequence[NDArray[np.float32] | torch.Tensor]
     ) -> list[tuple[Score, NDArray[np.float32]]]:
-        """Score and features of loaded images ``(3, H, W)`` of one size; the lower floor of every public method.
+        """Score and features of loaded images ``(3, H, W)`` of one size.
 
         Args:
             images: float32 in [0, 1], NumPy arrays or tensors on the CPU.
         """
         arrays = [np.asarray(image, dtype=np.float32) for image in images]
+        fine = self._components.fine_detail
+        amounts = [None if fine is None else fine(reflect_up_to(image, self._patch)) for image in arrays]
+        return self._score_arrays(arrays, amounts)
+
+    def score_prepared(self, images: Sequence[PreparedImage]) -> list[tuple[Score, NDArray[np.float32]]]:
+        """Score and features of what :meth:`prepare` gave, of one size; the lower floor of every public method."""
+        found = self._score_arrays([one.decoded.values for one in images], [one.amounts for one in images])
+        return [
+            (score.with_warnings(image.decoded.warnings), vector)
+            for image, (score, vector) in zip(images, found, strict=True)
+        ]
+
+    def _score_arrays(
+        self, arrays: list[NDArray[np.float32]], amounts: list[NDArray[np.float32] | None]
+    ) -> list[tuple[Score, NDArray[np.float32]]]:
         encoded = self.engine.encode(np.stack([reflect_up_to(image, self._patch) for image in arrays]))
-        features = np.concatenate([encoded.high, encoded.low], axis=1)
+        fine = [np.stack([one for one in amounts if one is not None])] if self._components.fine_detail else []
+        features = np.concatenate([encoded.high, encoded.low, *fine], axis=1)
         found = []
         with one_blas_thread():
-            for i, embedding in enumerate(self._embed(encoded.high)):
+            for i, embedding in enumerate(self._embed(features)):
                 moments = zero_shot.Moments(encoded.low.shape[1])
                 for vectors in encoded.patches[i]:
                     moments.update(vectors)
                 found.append((self._score(moments, embedding, image_warnings(arrays[i], self._patch)), features[i]))
         return found
 
-    def _embed(self, high: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Embeddings ``(n, dim)`` of high-level features ``(n, feature_dim)``."""
-        projection = self._components.projection
-        return high if projection is None else projection(high)
+    def _embed(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Embeddings ``(n, dim)`` of features ``(n, d)``."""
+        components = self._components
+        high = features[:, : components.high_level_dim]
+        embeddings = high if components.projection is None else components.projection(high)
+        if components.fine_detail is None:
+            return embeddings
+        axis = components.prompts["good"] - components.prompts["bad"]
+        moved = components.fine_detail.shift(features[:, components.encoded_dim :])
+        return embeddings + np.outer(moved, axis / np.linalg.norm(axis)).astype(np.float32)
 
     def _score(self, patches: zero_shot.Moments, embedding: NDArray[Any], warnings: tuple[str, ...]) -> Score:
         components = self._components
         distance = zero_shot.distance_to_pristine(
-            patches.mean, patches.covariance, components.pristine_mean, components.pristine_covariance
+            patches.mean, patches.covariance, components.pristine_mean, components.pristine_covariance, self._ridge
         )
         low = zero_shot.low_level_quality(distance, self._distance_scale)
         high = self._high_level_score(embedding)

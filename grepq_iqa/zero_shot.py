@@ -50,10 +50,15 @@ class Moments:
         return self._scatter / (self.count - 1)
 
 
-def distance_to_pristine(mean: Array, covariance: Array, pristine_mean: Array, pristine_covariance: Array) -> float:
-    """``sqrt((mu_p - mu_t)^T ((S_p + S_t) / 2 + 0.001 I)^-1 (mu_p - mu_t))``, at least 0 (NIQE's distance)."""
+def distance_to_pristine(
+    mean: Array, covariance: Array, pristine_mean: Array, pristine_covariance: Array, ridge: float = RIDGE
+) -> float:
+    """``sqrt((mu_p - mu_t)^T ((S_p + S_t) / 2 + ridge I)^-1 (mu_p - mu_t))``, at least 0 (NIQE's distance).
+
+    The paper's ridge is 0.001; more of it counts directions less in which features hardly vary at all.
+    """
     difference = np.asarray(pristine_mean, np.float64) - mean
-    pooled = (np.asarray(pristine_covariance, np.float64) + covariance) / 2 + RIDGE * np.eye(len(difference))
+    pooled = (np.asarray(pristine_covariance, np.float64) + covariance) / 2 + ridge * np.eye(len(difference))
     result: float = float(max(0.0, float(difference @ np.linalg.solve(pooled, difference)))) ** 0.5
     return result
 

@@ -71,8 +71,8 @@ def test_neighbors_of_one_size_share_a_pass_and_change_nothing(compact, tmp_path
         photo.crop((index, index, index + width, index + height)).save(paths[-1])
     paths.insert(3, tmp_path / "missing.png")
     passes = []
-    whole = compact.score_tensors
-    monkeypatch.setattr(compact, "score_tensors", lambda images: passes.append(len(images)) or whole(images))
+    whole = compact.score_prepared
+    monkeypatch.setattr(compact, "score_prepared", lambda images: passes.append(len(images)) or whole(images))
     together = list(batch.score_paths(compact, paths))
     # three, the missing file, two; then by size; big ones alone
     assert passes == [3, 2, 2, 1, 1, 1, 2]
@@ -92,8 +92,8 @@ def test_a_gpu_gets_pictures_of_one_size_together_and_rows_keep_their_order(comp
         photo.crop((index, index, index + width, index + height)).save(paths[-1])
     paths.insert(3, tmp_path / "missing.png")
     passes = []
-    whole = compact.score_tensors
-    monkeypatch.setattr(compact, "score_tensors", lambda images: passes.append(len(images)) or whole(images))
+    whole = compact.score_prepared
+    monkeypatch.setattr(compact, "score_prepared", lambda images: passes.append(len(images)) or whole(images))
     alone = list(batch.score_paths(compact, paths))
     passes.clear()
     monkeypatch.setattr(compact.engine, "batch_pixels", batch.BUCKETS_FROM)
@@ -113,16 +113,16 @@ def test_a_pass_that_fails_is_repeated_one_by_one(compact, tmp_path, photos, mon
     for index in range(3):
         paths.append(tmp_path / f"{index}.png")
         Image.open(photos[0]).crop((0, 0, 110, 100)).save(paths[-1])
-    whole = compact.score_tensors
+    whole = compact.score_prepared
 
     def scarce(images):
         if len(images) > 1:
             raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
         return whole(images)
 
-    monkeypatch.setattr(compact, "score_tensors", scarce)
+    monkeypatch.setattr(compact, "score_prepared", scarce)
     assert all(result.score for result in batch.score_paths(compact, paths))
-    monkeypatch.setattr(compact, "score_tensors", lambda images: scarce(list(images) * 2))
+    monkeypatch.setattr(compact, "score_prepared", lambda images: scarce(list(images) * 2))
     assert ["--max-side" in result.error for result in batch.score_paths(compact, paths)] == [True] * 3
 
 

@@ -28,6 +28,8 @@ from grepq_iqa.benchmark.result_log import Entry, ResultLog
 from grepq_iqa.benchmark.splits import random_splits
 from grepq_iqa.calibration.regressor import MOSRegressor
 from grepq_iqa.cli.benchmark import app, expand_several
+from grepq_iqa.data.images import decode_image
+from grepq_iqa.encoders.fine_detail import PreparedImage
 from grepq_iqa.errors import GrepqError, UsageError
 from grepq_iqa.metrics import srcc
 from grepq_iqa.report import contact_sheet
@@ -55,6 +57,12 @@ class SharpnessModel:
     def regression(self, features, prior):
         assert prior == "auto"
         return np.asarray(features, dtype=np.float64), MOSRegressor()
+
+    def prepare(self, source):
+        return PreparedImage(decode_image(source, max_side=self.max_side, max_pixels=self.max_pixels), None)
+
+    def score_prepared(self, images):
+        return self.score_tensors([image.decoded.values for image in images])
 
     def score_tensors(self, images):
         self.seen += len(images)

@@ -175,7 +175,7 @@ def test_cache_makes_a_second_fit_free_and_changes_nothing(model, photos, tmp_pa
     def fail(*_):
         raise AssertionError("computed again")
 
-    monkeypatch.setattr(grepq, "score_tensors", fail)
+    monkeypatch.setattr(grepq, "score_prepared", fail)
     good = [paths[0], *paths[2:]]
     assert len(list(score_paths(grepq, good, features=True, cache=cache))) == 3
 

@@ -13,13 +13,14 @@ from safetensors.numpy import load_file, save_file
 
 from grepq_iqa import Explanation, GRepQ, Reason
 from grepq_iqa.data.images import load_image
+from grepq_iqa.data.traces import immerkaer
+from grepq_iqa.encoders.perceptron import perceptron
 from grepq_iqa.errors import ImageError, UsageError, WeightsError
 from grepq_iqa.explain import overlay
 from grepq_iqa.explain.coloring import magma
-from grepq_iqa.explain.detail import immerkaer
 from grepq_iqa.explain.explanation import decode_views, explain_views
 from grepq_iqa.explain.measures import LUMA, MEASURES, measure
-from grepq_iqa.explain.network import FILE, GROUPS, OUTPUTS, load_network, perceptron
+from grepq_iqa.explain.network import FILE, GROUPS, OUTPUTS, load_network
 from grepq_iqa.explain.quality_map import MARKED, quality_map, shared
 from grepq_iqa.explain.scales import LEVELS, NAMES, amount_of
 from grepq_iqa.explain.sentences import NOTHING, describe, summary

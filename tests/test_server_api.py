@@ -231,8 +231,8 @@ def test_a_full_queue_says_when_to_come_again(serve, model, monkeypatch):
     import threading
 
     client, goes_on = serve(queue=1), threading.Event()
-    real = GRepQ.score_tensors
-    monkeypatch.setattr(GRepQ, "score_tensors", lambda self, images: (goes_on.wait(30), real(self, images))[1])
+    real = GRepQ.score_prepared
+    monkeypatch.setattr(GRepQ, "score_prepared", lambda self, images: (goes_on.wait(30), real(self, images))[1])
     answers = []
     first = threading.Thread(target=lambda: answers.append(client.post("/v1/score", content=small())))
     first.start()
@@ -350,7 +350,7 @@ def test_our_pages_have_nothing_inline_and_nothing_from_elsewhere():
 
 def test_no_traceback_leaves_the_server(serve, monkeypatch, caplog):
     client = serve()
-    monkeypatch.setattr(GRepQ, "score_tensors", lambda *_: 1 / 0)
+    monkeypatch.setattr(GRepQ, "score_prepared", lambda *_: 1 / 0)
     answer = client.post("/v1/score", content=small())
     assert answer.status_code == 500 and not any(mark in answer.text for mark in CODE_MARKS)
     assert "division" not in answer.text and "division" in caplog.text

@@ -43,12 +43,14 @@ class DecodedImage:
         warnings: what makes the pixels less than the file promised, a sentence each; empty for a sound file.
         width: of the whole picture in pixels, upright, before shrinking.
         height: likewise.
+        close_ups: where they were asked for and the picture was shrunk, cuts ``(3, side, side)`` at its own pixels.
     """
 
     values: Pixels
     warnings: tuple[str, ...]
     width: int
     height: int
+    close_ups: tuple[Pixels, ...] = ()
 
     @property
     def pixels(self) -> Tensor:
@@ -58,7 +60,13 @@ class DecodedImage:
         return torch.from_numpy(self.values)
 
 
-def decode_image(source: ImageSource, *, max_side: int | None = None, max_pixels: int = MAX_PIXELS) -> DecodedImage:
+def decode_image(
+    source: ImageSource,
+    *,
+    max_side: int | None = None,
+    max_pixels: int = MAX_PIXELS,
+    close_up: tuple[int, int] | None = None,
+) -> DecodedImage:
     """Decode ``source``, and say what was wrong with it though it could be read.
 
     Args:
@@ -68,15 +76,18 @@ def decode_image(source: ImageSource, *, max_side: int | None = None, max_pixels
         max_side: shrink so that the longer side has at most this many pixels; None keeps the native size.
         max_pixels: refuse larger pictures before they are decoded, except for JPEGs that ``max_side`` lets decode
             reduced to fewer.
+        close_up: side and greatest number of cuts to take at the picture's own pixels, where it has most detail, if it
+            is shrunk.
 
     Raises:
         ImageError: the source is missing, unreadable, truncated, empty, too large, not finite or out of range.
     """
-    job = Job(describe_source(source), max_side, max_pixels)
+    job = Job(describe_source(source), max_side, max_pixels, close_up=close_up)
     if isinstance(source, np.ndarray) or is_tensor(source):
         whole = from_array(source, job) if isinstance(source, np.ndarray) else from_tensor(source, job)
         job.size = (whole.shape[-1], whole.shape[-2])
         values = shrink(whole, max_side)
+        job.take_close_ups(values, job.size, lambda box: whole[:, box[1] : box[3], box[0] : box[2]].copy())
     elif isinstance(source, Image.Image):
         values = guarded(lambda: decode_opened(source, job), job)
     elif isinstance(source, (bytes, bytearray, memoryview)):
@@ -88,7 +99,7 @@ def decode_image(source: ImageSource, *, max_side: int | None = None, max_pixels
     else:
         reason = f"cannot read an image from {type(source).__name__}"
         raise ImageError(job.name, reason, "give a path, bytes, PIL image, array or tensor")
-    return DecodedImage(values, tuple(dict.fromkeys(job.warnings)), *job.size)
+    return DecodedImage(values, tuple(dict.fromkeys(job.warnings)), *job.size, tuple(job.close_ups))
 
 
 def load_image(source: ImageSource, *, max_side: int | None = None, max_pixels: int = MAX_PIXELS) -> Tensor:

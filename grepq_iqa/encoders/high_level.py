@@ -25,7 +25,8 @@ class HighLevelEncoder(nn.Module):
             for an EfficientNet ``layers`` (stages to pool), ``center_weighted`` (whether to pool them center-weighted,
             too; default false), ``head`` (whether to pool the last map before the classifier, too; default false),
             ``distortion_head`` (``start``, the first stage that is copied, and ``outputs``, the names of its amounts;
-            default none) and ``dim``.
+            default none), ``region_contrast`` (``layers``, the stages whose regions are compared; default none) and
+            ``dim``.
 
     Raises:
         UsageError: an unknown architecture or model.
@@ -50,6 +51,7 @@ class HighLevelEncoder(nn.Module):
                 center_weighted=config.get("center_weighted", False),
                 head=config.get("head", False),
                 distortion_head=config.get("distortion_head"),
+                region_contrast=config.get("region_contrast"),
             )
         else:
             raise UsageError(f"config.json: unknown architecture {architecture!r} (open_clip or efficientnet)")

@@ -17,6 +17,7 @@ from grepq_iqa.encoders.efficientnet_lite import build_lite0
 from grepq_iqa.encoders.high_level_output import HighLevelOutput
 from grepq_iqa.encoders.pooling import center_weighted_mean_and_std, mean_and_std, out_channels, standardize
 from grepq_iqa.encoders.projection import STATISTICS_CLIP
+from grepq_iqa.encoders.regions import RegionContrast
 from grepq_iqa.errors import UsageError
 
 MODEL = "tf_efficientnet_lite0"
@@ -28,7 +29,8 @@ class PooledEfficientNet(nn.Module):
 
     With ``head`` the mean of the last map before the classifier joins them: what the picture shows. With
     ``distortion_head`` a :class:`~grepq_iqa.encoders.distortion_head.DistortionHead`, which goes its own way from one
-    of the maps, adds its amounts.
+    of the maps, adds its amounts. With ``region_contrast`` a :class:`~grepq_iqa.encoders.regions.RegionContrast` adds
+    how much the best regions of the picture exceed the whole.
 
     The statistics are standardized with ``pool_mean`` and ``pool_scale``, which training measures on unlabeled
     in-the-wild images, and clipped to +-``CLIP``.
@@ -41,11 +43,12 @@ class PooledEfficientNet(nn.Module):
         head: pool the map that ImageNet's classifier pools, too.
         distortion_head: ``start``, the first stage that is copied, and ``outputs``, the names of the amounts; None
             has none.
+        region_contrast: ``layers``, the stages whose maps it looks at; None has none.
 
     Attributes:
         block_sizes: number of features of every block in order: each layer's means and standard deviations (then the
-            center-weighted ones), the head's means, and the amounts of distortion.
-        head_features, distortion_features: where those two stand; empty slices without them.
+            center-weighted ones), the head's means, the amounts of distortion, and the contrast of regions.
+        head_features, distortion_features, region_features: where those stand; empty slices without them.
 
     Raises:
         UsageError: another model.
@@ -64,6 +67,7 @@ class PooledEfficientNet(nn.Module):
         center_weighted: bool = False,
         head: bool = False,
         distortion_head: dict[str, Any] | None = None,
+        region_contrast: dict[str, Any] | None = None,
     ) -> None:
         super().__init__()
         if model != MODEL:
@@ -79,17 +83,24 @@ class PooledEfficientNet(nn.Module):
             if distortion_head
             else None
         )
-        self.stages = nn.ModuleList(stages if head else stages[: max(self.distortion_start, max(layers) + 1)])
+        self.region_layers = tuple(sorted(region_contrast["layers"])) if region_contrast else ()
+        last_pooled = max(*layers, *self.region_layers)
+        self.stages = nn.ModuleList(stages if head else stages[: max(self.distortion_start, last_pooled + 1)])
         self.head = last if head else None
         self.layers, self.dim = tuple(sorted(layers)), dim
         self.poolings = (mean_and_std, center_weighted_mean_and_std) if center_weighted else (mean_and_std,)
         of_layers = [2 * len(self.poolings) * out_channels(self.stages[layer]) for layer in self.layers]
         of_head = [out_channels(last)] if head else []
         of_distortions = [self.distortion_head.outputs] if self.distortion_head else []
-        self.block_sizes = of_layers + of_head + of_distortions
+        self.region_contrast = (
+            RegionContrast([out_channels(stages[layer]) for layer in self.region_layers]) if region_contrast else None
+        )
+        of_regions = [1] if region_contrast else []
+        self.block_sizes = of_layers + of_head + of_distortions + of_regions
         self.feature_dim = sum(self.block_sizes)
         self.head_features = slice(sum(of_layers), sum(of_layers + of_head))
-        self.distortion_features = slice(self.head_features.stop, self.feature_dim)
+        self.distortion_features = slice(self.head_features.stop, self.head_features.stop + sum(of_distortions))
+        self.region_features = slice(self.distortion_features.stop, self.feature_dim)
         self.register_buffer("pool_mean", torch.zeros(self.feature_dim))
         self.register_buffer("pool_scale", torch.ones(self.feature_dim))
         self.projection = nn.Linear(self.feature_dim, dim)
@@ -98,14 +109,25 @@ class PooledEfficientNet(nn.Module):
         """``(B, feature_dim)``, the blocks of ``block_sizes`` side by side."""
         statistics: list[Tensor] = []
         amounts: list[Tensor] = []
+        of_regions: list[Tensor] = []
         for passed, feature_map in enumerate(self.maps(x)):
             if passed - 1 in self.layers:
                 statistics += [part for pool in self.poolings for part in pool(feature_map)]
+            if passed - 1 in self.region_layers:
+                of_regions.append(feature_map)
             if self.distortion_head is not None and passed == self.distortion_start:
                 amounts = [self.distortion_head(feature_map)]
         if self.head is not None:
             statistics.append(self.head(feature_map).float().flatten(2).mean(2))
+        if self.region_contrast is not None:
+            amounts.append(self.region_contrast(of_regions))
         return torch.cat(statistics + amounts, dim=1)
+
+    def region_statistics(self, x: Tensor) -> Tensor:
+        """What the regions' quality is judged by, ``(B, regions, dim)``; needs ``region_contrast``."""
+        assert self.region_contrast is not None
+        maps = [x for passed, x in enumerate(self.maps(x)) if passed - 1 in self.region_layers]
+        return self.region_contrast.statistics(maps)
 
     def maps(self, x: Tensor) -> Iterator[Tensor]:
         """What the stem and then every stage make of ``x``, one at a time: a large picture's need much memory."""

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.fft import dctn
 
-from grepq_iqa.explain.detail import BLOCK, Plane
+from grepq_iqa.data.traces import BLOCK, Plane, best_phase, block_coefficients, by_phase, grid_strength
 
 NAMES = (
     "grid_rows",
@@ -40,7 +39,6 @@ _TABLE = np.array(
 )
 _SCALES = np.geomspace(0.12, 6.5, 40).astype(np.float32)
 _COEFFICIENTS = ((0, 1), (1, 0), (1, 1), (0, 2), (2, 0), (1, 2), (2, 1))
-_FLAT = 12.0  # a step between neighbors that no edge makes, in 8-bit levels
 _MOST_BLOCKS = 4096
 
 
@@ -52,8 +50,8 @@ def compression(luma: Plane) -> list[float]:
     """
     column_phase, columns, flat_columns = _grid(luma)
     row_phase, rows, flat_rows = _grid(luma.T)
-    aligned = _coefficients(luma, row_phase, column_phase)
-    shifted = _coefficients(luma, (row_phase + 4) % BLOCK, (column_phase + 4) % BLOCK)
+    aligned = block_coefficients(luma, row_phase, column_phase, _MOST_BLOCKS)
+    shifted = block_coefficients(luma, (row_phase + 4) % BLOCK, (column_phase + 4) % BLOCK, _MOST_BLOCKS)
     zeros, others = _zeros(aligned), _zeros(shifted)
     scale, strength = _step(aligned)
     ac = np.abs(aligned).reshape(len(aligned), -1)[:, 1:]
@@ -70,23 +68,11 @@ def compression(luma: Plane) -> list[float]:
     ]
 
 
-def grid_strength(luma: Plane) -> tuple[Plane, Plane]:
-    """How much each step to the right exceeds its neighbors', ``(h, w - 3)``, and whether it is one of a flat place."""
-    step = np.abs(np.diff(luma, axis=1))
-    excess = np.minimum(step[:, 1:-1], _FLAT) - (
-        np.minimum(step[:, :-2], _FLAT) + np.minimum(step[:, 2:], _FLAT)
-    ) * np.float32(0.5)
-    flat: Plane = ((step[:, :-2] < 2) & (step[:, 2:] < 2)).astype(np.float32)
-    return excess, flat
-
-
 def _grid(luma: Plane) -> tuple[int, float, float]:
     """Where blocks begin (0..7), and how much their borders exceed the next best places, in all and where flat."""
     excess, flat = grid_strength(luma)
-    usable = excess.shape[1] // BLOCK * BLOCK
-    by_column = excess.mean(0)[:usable].reshape(-1, BLOCK).mean(0)
-    weight = flat.mean(0)[:usable].reshape(-1, BLOCK).mean(0) + 1e-3
-    of_flat = (excess * flat).mean(0)[:usable].reshape(-1, BLOCK).mean(0) / weight
+    by_column = by_phase(excess)
+    of_flat = by_phase(excess * flat) / (by_phase(flat) + 1e-3)
     phase = best_phase(excess)
     # The step at index i is between pixels i + 1 and i + 2, and a block begins at the latter.
     return (
@@ -94,22 +80,6 @@ def _grid(luma: Plane) -> tuple[int, float, float]:
         _signed_log(by_column[phase] - np.delete(by_column, phase).max()),
         _signed_log(of_flat[phase] - np.delete(of_flat, phase).max()),
     )
-
-
-def best_phase(excess: Plane) -> int:
-    """The column modulo 8 of `grid_strength` where it is largest."""
-    usable = excess.shape[1] // BLOCK * BLOCK
-    return int(np.argmax(excess.mean(0)[:usable].reshape(-1, BLOCK).mean(0)))
-
-
-def _coefficients(luma: Plane, top: int, left: int) -> NDArray[np.float32]:
-    """DCT of blocks of the grid that begins at ``top``, ``left``, ``(n, 8, 8)``, spread evenly over the picture."""
-    rows, columns = (luma.shape[0] - top) // BLOCK, (luma.shape[1] - left) // BLOCK
-    cut = luma[top : top + rows * BLOCK, left : left + columns * BLOCK]
-    blocks = cut.reshape(rows, BLOCK, columns, BLOCK).transpose(0, 2, 1, 3).reshape(-1, BLOCK, BLOCK)
-    blocks = blocks[:: max(1, len(blocks) // _MOST_BLOCKS)]
-    transformed: NDArray[np.float32] = dctn(blocks - 128, axes=(1, 2), norm="ortho")
-    return transformed
 
 
 def _zeros(coefficients: NDArray[np.float32]) -> list[float]:

@@ -10,14 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-Plane = NDArray[np.float32]
+from grepq_iqa.data.traces import BLOCK, Plane, immerkaer
 
 LEAST_SIDE = 96
 """Smaller views are reflected up to this side before they are measured."""
 PATCH, MOST_PATCHES = 64, 96  # of the spectrum
 BANDS = 12
 """Rings of the spectrum, the last ones at the Nyquist frequency."""
-BLOCK = 8  # side of the blocks whose noise is compared
 FLAT_SHARE = 0.1  # of blocks that noise is read from
 IMPULSE = 40.0  # how far a pixel stands out from its neighbors' median, in 8-bit levels
 EDGES, PROFILE = 1500, 10  # edges looked at in each direction, and pixels on each side of one
@@ -88,13 +87,6 @@ def noise(luma: Plane) -> list[float]:
 
 def _log_median(sigma: Plane) -> float:
     return float(np.log10(np.median(sigma) + 0.05)) if len(sigma) else -1.3
-
-
-def immerkaer(luma: Plane) -> Plane:
-    """The difference of two Laplacians, zero on planes, of unit variance for white noise of sigma 1; ``(h-2, w-2)``."""
-    across = luma[:, :-2] - 2 * luma[:, 1:-1] + luma[:, 2:]
-    filtered: Plane = (across[:-2] - 2 * across[1:-1] + across[2:]) / np.float32(6)
-    return filtered
 
 
 def edges(luma: Plane) -> list[float]:

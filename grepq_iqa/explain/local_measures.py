@@ -10,8 +10,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from scipy.fft import dctn
 
-from grepq_iqa.explain.compression import best_phase, grid_strength
-from grepq_iqa.explain.detail import BLOCK, Plane, immerkaer
+from grepq_iqa.data.traces import BLOCK, Plane, best_phase, grid_strength, immerkaer
 
 CELL = 16
 """Side of a cell in pixels: the map's resolution."""

@@ -6,9 +6,9 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from grepq_iqa.data.traces import LUMA, immerkaer
 from grepq_iqa.explain import compression, detail, tones
 
-LUMA = np.array([0.299, 0.587, 0.114], dtype=np.float32)
 _CHROMA_NAMES = ("chroma_noise_blue", "chroma_noise_red", "chroma_detail")
 
 MEASURES: tuple[str, ...] = (
@@ -53,8 +53,8 @@ def _chroma(levels: NDArray[np.float32], luma: NDArray[np.float32]) -> list[floa
     energy = 0.0
     for channel in (2, 0):
         difference = levels[..., channel] - luma
-        residual = np.abs(detail.immerkaer(difference))
+        residual = np.abs(immerkaer(difference))
         local = ndimage.uniform_filter(residual, 8)[4::8, 4::8]
         flattest.append(float(np.log10(np.percentile(local, 15) * np.sqrt(np.pi / 2) + 0.05)))
         energy += float(residual.mean())
-    return [*flattest, float(np.log10((energy + 0.05) / (float(np.abs(detail.immerkaer(luma)).mean()) + 0.05)))]
+    return [*flattest, float(np.log10((energy + 0.05) / (float(np.abs(immerkaer(luma)).mean()) + 0.05)))]

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from grepq_iqa.encoders.perceptron import Layers, layers_state, perceptron, pop_layers
 from grepq_iqa.errors import WeightsError
 from grepq_iqa.explain.measures import MEASURES
 
@@ -39,9 +40,6 @@ OUTPUTS = (*GROUPS, *(family for family in FAMILIES if family not in GROUPS))
 WORST = 5.0
 FILE = Path(__file__).with_name("reasons.safetensors")
 STEPS = 101  # of the stored quantiles
-
-Layers = tuple[tuple[Array, Array], ...]
-"""Weights ``(networks, inputs, outputs)`` and biases ``(networks, 1, outputs)`` of each layer of an ensemble."""
 
 
 @dataclass(frozen=True)
@@ -102,16 +100,6 @@ class Network:
         return float(np.interp(severity, self.quantiles[group], np.linspace(0, 100, STEPS)))
 
 
-def layers_state(layers: Layers) -> dict[str, NDArray[Any]]:
-    """Arrays of layers; weights as float16."""
-    state: dict[str, NDArray[Any]] = {}
-    for index, (weight, bias) in enumerate(layers):
-        # safetensors writes memory as it lies, whatever the strides
-        state[f"layers.{index}.weight"] = np.ascontiguousarray(weight, dtype=np.float16)
-        state[f"layers.{index}.bias"] = bias.astype(np.float32)
-    return state
-
-
 def to_state(network: Network) -> dict[str, NDArray[Any]]:
     """Arrays for a safetensors file; weights as float16."""
     state = {"mean": network.mean, "scale": network.scale} | layers_state(network.layers)
@@ -123,17 +111,6 @@ def to_state(network: Network) -> dict[str, NDArray[Any]]:
 def metadata() -> dict[str, str]:
     """What a file must say to fit this code: the names of its inputs and outputs."""
     return {"measures": json.dumps(MEASURES), "outputs": json.dumps(OUTPUTS)}
-
-
-def perceptron(layers: Layers, x: Array) -> Array:
-    """The mean of an ensemble's outputs ``(n, outputs)`` for inputs ``(n, inputs)``, with rectifiers between layers."""
-    hidden = x[None]
-    for index, (weight, bias) in enumerate(layers):
-        hidden = hidden @ weight + bias
-        if index < len(layers) - 1:
-            hidden = np.maximum(hidden, 0)
-    result: Array = hidden.mean(0)
-    return result
 
 
 def read_network_file(path: Path, said: dict[str, str]) -> tuple[dict[str, NDArray[Any]], Layers]:
@@ -156,10 +133,7 @@ def read_network_file(path: Path, said: dict[str, str]) -> tuple[dict[str, NDArr
         raise WeightsError(f"{path} is not a readable safetensors file: {error}", path.name, path.name) from error
     if any(found.get(key) != value for key, value in said.items()):
         raise WeightsError(f"{path} was made for other measures; install grepq-iqa again", path.name, path.name)
-    count = sum(name.endswith(".weight") for name in state)
-    layers = tuple(
-        (state.pop(f"layers.{i}.weight").astype(np.float32), state.pop(f"layers.{i}.bias")) for i in range(count)
-    )
+    layers = pop_layers(state)
     return state, layers
 
 

@@ -18,9 +18,10 @@ from numpy.typing import NDArray
 from PIL import Image
 from scipy import ndimage
 
+from grepq_iqa.data.traces import LUMA
+from grepq_iqa.encoders.perceptron import Layers, perceptron
 from grepq_iqa.explain.local_measures import LOCAL_MEASURES, local_measures
-from grepq_iqa.explain.measures import LUMA
-from grepq_iqa.explain.network import WORST, Layers, perceptron, read_network_file
+from grepq_iqa.explain.network import WORST, read_network_file
 
 Array = NDArray[np.float32]
 

@@ -21,7 +21,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from grepq_iqa.batch import READ_AHEAD, Result, Waiting, results_of, score_sources
-from grepq_iqa.data.images import DecodedImage, ImageSource, decode_image
+from grepq_iqa.data.images import DecodedImage, ImageSource
+from grepq_iqa.encoders.fine_detail import PreparedImage
 from grepq_iqa.errors import GrepqError
 from grepq_iqa.server.memory import return_freed_memory
 
@@ -116,19 +117,19 @@ class ScoringQueue:
         """
         job = self._admit(1, finish)
 
-        def decode() -> DecodedImage:
+        def prepare() -> PreparedImage:
             self._ahead.acquire()
             job.holds_pixels = True
             started = time.perf_counter()
             if job.answer.cancelled() or self._closing:
                 raise MemoryError  # nobody waits for it
-            decoded = decode_image(source, max_side=self.model.max_side, max_pixels=self.model.max_pixels)
+            prepared = self.model.prepare(source)
             if after_decoding is not None:
-                after_decoding(decoded)
+                after_decoding(prepared.decoded)
             self.metrics.decode_seconds.observe(time.perf_counter() - started)
-            return decoded
+            return prepared
 
-        future = self._pool.submit(decode)
+        future = self._pool.submit(prepare)
         job.waiting = Waiting(name, future)
         future.add_done_callback(lambda _: self._put(self._ready, job))
         return await job.answer

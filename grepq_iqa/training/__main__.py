@@ -109,6 +109,20 @@ def high_level(
 
 
 @app.command()
+def fine_detail(
+    photographs: Prepared,
+    pristine: Prepared,
+    out: Out,
+    recipe: Recipe = "compact",
+    workers: Workers = 1,
+    threads: Threads = 1,
+) -> None:
+    """Train the full-resolution branch: light blur, noise and compression, which no tower sees."""
+    set_threads(threads)
+    stages.fine_detail_stage(photographs, pristine, out, recipe, typer.echo, workers=workers)
+
+
+@app.command()
 def export(
     low_level: Annotated[Path, typer.Option(help="Run of `low-level`.")],
     high_level: Annotated[Path, typer.Option(help="Run of `high-level`.")],
@@ -116,6 +130,7 @@ def export(
     photographs: Prepared,
     out: Annotated[Path, typer.Option("--out", "-o", help="Model directory to write.")],
     recipe: Recipe = "compact",
+    fine_detail: Annotated[Path | None, typer.Option(help="Run of `fine-detail`; default: none.")] = None,
     name: Annotated[str, typer.Option(help="Name of the model.")] = "compact",
     most: Most = None,
     max_side: Annotated[
@@ -124,8 +139,9 @@ def export(
 ) -> None:
     """Assemble both encoders into a model directory with its tables and provenance."""
     stages.export_stage(
-        low_level, high_level, pristine, photographs, out, recipe, name=name, most=most, max_side=max_side
-    )
+        low_level, high_level, pristine, photographs, out, recipe, name=name, fine_detail=fine_detail, most=most,
+        max_side=max_side,
+    )  # fmt: skip
 
 
 @app.command()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,18 +18,20 @@ from torch import Tensor, nn
 
 from grepq_iqa._version import __version__
 from grepq_iqa.calibration.ratings import RATINGS
+from grepq_iqa.encoders.fine_detail import AMOUNTS, FINE_DETAIL, FineDetail, to_state
 from grepq_iqa.encoders.high_level import HighLevelEncoder
 from grepq_iqa.encoders.low_level import LowLevelEncoder
 from grepq_iqa.encoders.onnx_engine import FLOAT_GRAPH, INT8_GRAPH
 from grepq_iqa.encoders.pooled_efficientnet import PooledEfficientNet
 from grepq_iqa.errors import UsageError
 from grepq_iqa.files import write_atomically
+from grepq_iqa.model import GRepQ
 from grepq_iqa.training.data.prepare import Prepared
 from grepq_iqa.training.data.pristine_tiles import pristine_moments
 from grepq_iqa.training.high_level.run_files import HighLevelRun
 from grepq_iqa.training.low_level import LowLevelRun
 from grepq_iqa.training.parallel_scoring import ScoredPhotographs, score_photographs
-from grepq_iqa.training.recipe import FeatureRecipe, ProvenanceRecipe, ScoringRecipe, describe
+from grepq_iqa.training.recipe import FeatureRecipe, FineDetailRecipe, ProvenanceRecipe, ScoringRecipe, describe
 from grepq_iqa.training.run_record import describe_data
 from grepq_iqa.weights.config import FORMAT, write_config
 from grepq_iqa.zero_shot import DISTANCE_SCALE, LOGIT_SCALE
@@ -52,6 +55,8 @@ def export_model(
     provenance: ProvenanceRecipe,
     most: int = 2500,
     max_side: int | None = None,
+    fine: FineDetail | None = None,
+    fine_recipe: FineDetailRecipe | None = None,
     on_done: Callable[[int], None] | None = None,
 ) -> ScoredPhotographs:
     """Write the model directory; returns the scores of the unlabeled images on which its tables rest.
@@ -72,9 +77,10 @@ def export_model(
         scoring, weights, provenance: sections of that recipe.
         most: of the unlabeled images, for the tables.
         max_side: longest side that the model looks at; None for any.
+        fine, fine_recipe: the full-resolution branch and the section that says what it costs; None: there is none.
         on_done: called with the number of images scored.
     """
-    for stale in (RATINGS, INT8_GRAPH, FLOAT_GRAPH):  # they belong to the encoders that were there
+    for stale in (RATINGS, INT8_GRAPH, FLOAT_GRAPH, FINE_DETAIL):  # they belong to the encoders that were there
         (directory / stale).unlink(missing_ok=True)
     encoder = low.encoder
     dense = high.config["architecture"] != "open_clip"
@@ -103,6 +109,7 @@ def export_model(
         },
         "high_level": high.config | {"logit_scale": LOGIT_SCALE},
         "max_side": max_side,
+        **({"fine_detail": {"amounts": list(AMOUNTS)}} if fine else {}),
         "provenance": {
             "license": LICENSE,
             "low_level": low.record,
@@ -111,6 +118,7 @@ def export_model(
                 "recipe": recipe_name,
                 "scoring": describe(scoring),
                 "features": describe(weights),
+                **({"fine_detail": describe(fine_recipe)} if fine_recipe else {}),
                 "data": describe_data(pristine=pristine, unlabeled=unlabeled),
                 "pristine_tiles": moments.count,
                 "unlabeled_images": len(images),
@@ -119,13 +127,21 @@ def export_model(
             "human_scores": {"in_training": False, "in_choosing_the_recipe": provenance.human_scores},
         },
     }
+    if scoring.ridge:
+        config["low_level"]["ridge"] = scoring.ridge
     write_config(directory / "config.json", config)
+    if fine:
+        write_atomically(directory / FINE_DETAIL, save_arrays(to_state(fine)))
     scored = score_photographs(directory, images, on_done=on_done)
+    if fine and fine_recipe:
+        scored = _with_costs(directory, scored, fine, fine_recipe)
 
     distance_scale, logit_scale, balanced = _balance(scored, scoring)
     config["low_level"]["distance_scale"], config["high_level"]["logit_scale"] = distance_scale, logit_scale
     write_config(directory / "config.json", config)
     importance = feature_weights(high.encoder, encoder, weights)
+    if fine:
+        importance = np.append(importance, np.full(len(AMOUNTS), weights.fine, np.float32))
     tables = {
         "mean": scored.features.mean(0),
         "scale": np.maximum(scored.features.std(0), 1e-6) / importance,
@@ -135,6 +151,19 @@ def export_model(
     return balanced
 
 
+def _with_costs(
+    directory: Path, scored: ScoredPhotographs, fine: FineDetail, recipe: FineDetailRecipe
+) -> ScoredPhotographs:
+    """Write what amounts of light damage cost, by what photographs show of them; the scores then."""
+    model = GRepQ.from_pretrained(directory, engine="torch", device="cpu")
+    spread = float(np.std(model.projected(scored.features)))
+    total = scored.features[:, -len(AMOUNTS) :].sum(1)
+    costly = replace(fine, weight=recipe.weight * spread, expected=float(total.mean()), close_up=recipe.close_up)
+    write_atomically(directory / FINE_DETAIL, save_arrays(to_state(costly)))
+    model = GRepQ.from_pretrained(directory, engine="torch", device="cpu")
+    return ScoredPhotographs(scored.low, model.high_level_scores(scored.features), scored.features)
+
+
 def feature_weights(high: HighLevelEncoder, low: LowLevelEncoder, recipe: FeatureRecipe) -> NDArray[np.float32]:
     """The weight of every feature ``(d,)``, in the order of ``GRepQ.features``: high level, then low level."""
     tower = high.tower
@@ -142,6 +171,7 @@ def feature_weights(high: HighLevelEncoder, low: LowLevelEncoder, recipe: Featur
     blocks = list(recipe.layers)
     if isinstance(tower, PooledEfficientNet):
         blocks += [recipe.head] * (tower.head is not None) + [recipe.distortion] * (tower.distortion_head is not None)
+        blocks += [recipe.region] * (tower.region_contrast is not None)
     if len(blocks) != len(sizes) or min(blocks) <= 0 or recipe.low_level <= 0:
         raise UsageError(f"[features] of the recipe needs {len(sizes)} positive weights, one a block, not {blocks}")
     return np.repeat(np.array([*blocks, recipe.low_level], dtype=np.float32), [*sizes, low.dim])

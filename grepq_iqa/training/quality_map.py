@@ -15,12 +15,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from grepq_iqa.data.traces import LUMA
+from grepq_iqa.encoders.perceptron import layers_of
 from grepq_iqa.explain.local_measures import CELL, local_measures
-from grepq_iqa.explain.measures import LUMA
 from grepq_iqa.explain.network import GROUPS
 from grepq_iqa.explain.quality_map import LocalNetwork
 from grepq_iqa.training.data.distortions import Picture, distort
-from grepq_iqa.training.reasons import GOOD_QUALITIES, SHRINK, clean_start, layers_of, saved
+from grepq_iqa.training.reasons import GOOD_QUALITIES, SHRINK, clean_start, saved
 
 LOCAL_GROUPS = ("sharpness", "noise", "compression", "over_sharpening", "upscaling")
 CLEAN, PARTIAL = 0.25, 0.5  # how often nothing is distorted; of the others, how often one rectangle only

@@ -8,17 +8,16 @@ severity of every reason from the measures; thresholds are set on clean photogra
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from torch import nn
 
 from grepq_iqa.explain.measures import measure
-from grepq_iqa.explain.network import GROUPS, OUTPUTS, Layers
+from grepq_iqa.explain.network import GROUPS, OUTPUTS
 from grepq_iqa.training.data.captions import Steps
 from grepq_iqa.training.data.distortions import DISTORTIONS, Picture, distort, through_file
 from grepq_iqa.training.data.pictures import crop_at_random, read_picture
@@ -112,15 +111,3 @@ def _enlarged(x: Picture, severity: float, rng: np.random.Generator) -> Picture:
 def saved(x: Picture, quality: int) -> Picture:
     """The picture after a JPEG file of ``quality``."""
     return through_file(x, "JPEG", quality=quality)
-
-
-def layers_of(networks: Sequence[nn.Sequential]) -> Layers:
-    """Weights and biases of equally built networks, for `perceptron`."""
-    linear = [[module for module in network if isinstance(module, nn.Linear)] for network in networks]
-    return tuple(
-        (
-            np.stack([one.weight.detach().numpy().T for one in same]),
-            np.stack([one.bias.detach().numpy()[None] for one in same]),
-        )
-        for same in zip(*linear, strict=True)
-    )

@@ -9,8 +9,9 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from grepq_iqa.explain.network import GROUPS, OUTPUTS, STEPS, Network, perceptron
-from grepq_iqa.training.reasons import Items, layers_of
+from grepq_iqa.encoders.perceptron import layers_of, perceptron
+from grepq_iqa.explain.network import GROUPS, OUTPUTS, STEPS, Network
+from grepq_iqa.training.reasons import Items
 
 FOLDS = 5
 HIDDEN = (128, 64)

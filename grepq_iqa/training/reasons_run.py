@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 from safetensors.numpy import save
 
 from grepq_iqa.data.images import load_image
+from grepq_iqa.encoders.perceptron import layers_state
 from grepq_iqa.errors import UsageError
 from grepq_iqa.explain.measures import measure
-from grepq_iqa.explain.network import FILE, WORST, layers_state, metadata, to_state
+from grepq_iqa.explain.network import FILE, WORST, metadata, to_state
 from grepq_iqa.explain.quality_map import FILE as MAP_FILE
 from grepq_iqa.explain.quality_map import local_metadata
 from grepq_iqa.explain.views import SCREEN, channels_last

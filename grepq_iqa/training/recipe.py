@@ -75,12 +75,16 @@ class FeatureRecipe:
         layers: one a pooled stage of the high-level tower, or one for the whole of a tower without stages.
         head: the tower's last map, where it is pooled.
         distortion: the amounts of distortion, where there are any.
+        region: the contrast of regions, where there is one.
+        fine: the amounts of light damage, where there are any.
     """
 
     low_level: float
     layers: list[float]
     head: float = 1.0
     distortion: float = 1.0
+    region: float = 1.0
+    fine: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -92,10 +96,31 @@ class ScoringRecipe:
     Attributes:
         high_level_std: standard deviation of Q_H; 0 keeps the paper's scales of both parts, 10 and 100.
         low_level_ratio: standard deviation of Q_L, by that of Q_H.
+        ridge: of the distance to pristine patches; 0 is the paper's, 0.001.
     """
 
     high_level_std: float
     low_level_ratio: float = 0.0
+    ridge: float = 0.0
+
+
+@dataclass(frozen=True)
+class FineDetailRecipe:
+    """Settings of the full-resolution branch.
+
+    Attributes:
+        series: crops with more and more of one thing, half of them clean ones.
+        epochs: of the small networks that learn from them.
+        weight: what an amount of one costs, in standard deviations over unlabeled in-the-wild images of the projection
+            on good - bad.
+        close_up: what an amount counts that only close-ups of a large picture show.
+    """
+
+    series: int
+    weight: float
+    close_up: float = 0.5
+    epochs: int = 60
+    seed: int = 0
 
 
 @dataclass(frozen=True)

@@ -121,15 +121,30 @@ class Reproduction:
         if not is_first():  # what follows is the work of one
             return model
 
+        fine = fine_key = None
+        if has_section(self.recipe, "fine_detail"):
+            fine_key = self._key("fine_detail", data)
+            fine = self.out / f"fine_detail-{fine_key}"
+            self._stage(
+                "fine-detail",
+                fine_key,
+                fine,
+                lambda: stages.fine_detail_stage(
+                    wild, clean, fine, self.recipe, self.say, workers=self.options.workers
+                ),
+            )  # fmt: skip
         settings = stages.export_settings(self.recipe, most=most)
         name = name or Path(recipe_label(self.recipe)).stem
-        export_key = self._key("scoring", "features", low_key, high_key, settings.most, settings.max_side, name)
+        export_key = self._key(
+            "scoring", "features", low_key, high_key, fine_key, settings.most, settings.max_side, name
+        )
         self._stage(
             "export",
             export_key,
             model / "features.safetensors",
             lambda: stages.export_stage(
-                low, high, clean, wild, model, self.recipe, name=name, most=settings.most, max_side=settings.max_side
+                low, high, clean, wild, model, self.recipe, name=name, fine_detail=fine, most=settings.most,
+                max_side=settings.max_side,
             ),
         )  # fmt: skip
         if is_compact(self.recipe):
@@ -214,7 +229,7 @@ class Reproduction:
         return f"{model} is done. {verdict(recipe_label(self.recipe), expected, found, csv)}"
 
 
-_SECTIONS = ("low_level", "high_level", "distortion_head", "scoring", "features", "ratings")
+_SECTIONS = ("low_level", "high_level", "distortion_head", "scoring", "features", "fine_detail", "ratings")
 
 
 def _plain(part: Any) -> Any:

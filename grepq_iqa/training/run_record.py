@@ -19,7 +19,7 @@ RECORD = "run.json"
 
 
 def describe_data(**data: Prepared) -> list[dict[str, Any]]:
-    """For each role, such as "pristine": name, license, count and hash of the photographs, and how many were held out."""
+    """For each role, such as "pristine": name, license, count, hash, and how many photographs were held out."""
     return [
         {"role": role, "name": prepared.name, "license": prepared.license, "count": len(prepared.photographs)}
         | {"sha256": prepared.sha256}

@@ -77,9 +77,7 @@ def prepare_stage(
 
     refused = read_hashes(held_out)
     with _bars() as bars:
-        prepared = prepare(
-            sources, out, name=name, license=license, held_out=refused, on_done=_count(bars, "checked")
-        )
+        prepared = prepare(sources, out, name=name, license=license, held_out=refused, on_done=_count(bars, "checked"))
         for path, reason in prepared.rejected.items():
             (complain or say)(f"skipped {path}: {reason}")
         left_out = f"{len(prepared.rejected)} skipped" + (f", {prepared.held_out} held out" if refused else "")
@@ -214,6 +212,29 @@ def _clip_high_level(
     )
 
 
+def fine_detail_stage(photographs: Path, pristine: Path, out: Path, recipe: str, say: Say, *, workers: int = 1) -> None:
+    """Train the full-resolution branch, which sees light damage, into ``out``.
+
+    Args:
+        photographs, pristine: folders of `prepare`.
+        out: folder of the run; a run that was stopped goes on there.
+        recipe: name or file with a section ``[fine_detail]``.
+        say: takes lines for the user.
+        workers: processes that make and measure crops.
+    """
+    from grepq_iqa.training.data.prepare import read_index
+    from grepq_iqa.training.fine_detail_run import train_fine_detail
+    from grepq_iqa.training.recipe import FineDetailRecipe
+
+    settings = load_recipe(recipe, "fine_detail", FineDetailRecipe)
+    with _bars() as bars:
+        done = _count(bars, "series of light damage")
+        path = train_fine_detail(
+            read_index(pristine), read_index(photographs), settings, out, workers=workers, on_done=done
+        )
+    say(f"{path}: amounts of light damage, from {settings.series} series")
+
+
 def export_stage(
     low_level: Path,
     high_level: Path,
@@ -223,6 +244,7 @@ def export_stage(
     recipe: str,
     *,
     name: str,
+    fine_detail: Path | None = None,
     most: int | None = None,
     max_side: int | None = None,
 ) -> None:
@@ -234,14 +256,16 @@ def export_stage(
         out: model directory to write.
         recipe: name or file.
         name: of the model.
+        fine_detail: folder of that training; None: the model has no such branch.
         most, max_side: other than the recipe's section ``[export]``; a ``max_side`` of 0 is any.
     """
     from grepq_iqa.calibration.storage import require_model_folder
     from grepq_iqa.training.data.prepare import read_index
     from grepq_iqa.training.export import export_model
+    from grepq_iqa.training.fine_detail_run import read_fine_detail
     from grepq_iqa.training.high_level.run_files import read_high_level
     from grepq_iqa.training.low_level import read_low_level
-    from grepq_iqa.training.recipe import FeatureRecipe, ProvenanceRecipe, ScoringRecipe
+    from grepq_iqa.training.recipe import FeatureRecipe, FineDetailRecipe, ProvenanceRecipe, ScoringRecipe
     from grepq_iqa.weights.model_card import write_card
 
     require_model_folder(out)
@@ -262,6 +286,8 @@ def export_stage(
             else ProvenanceRecipe("not recorded"),  # a recipe in the words of version 0.1
             most=settings.most,
             max_side=settings.max_side or None,
+            fine=read_fine_detail(fine_detail) if fine_detail else None,
+            fine_recipe=load_recipe(recipe, "fine_detail", FineDetailRecipe) if fine_detail else None,
             on_done=_count(bars, "scored"),
         )
     write_card(out)

@@ -11,8 +11,9 @@ from grepq_iqa.errors import WeightsError
 from grepq_iqa.files import write_atomically
 from grepq_iqa.weights import renamed
 
-FORMAT = 2
-"""1: up to version 0.1. 2: the field's words, see `grepq_iqa.weights.renamed`."""
+FORMAT = 3
+"""1: up to version 0.1. 2: the field's words, see `grepq_iqa.weights.renamed`. 3: a model may have
+``high_level.region_contrast``, ``low_level.ridge`` and ``fine_detail``, without which its scores are others."""
 
 
 def read_config(name: str, path: Path) -> dict[str, Any]:
@@ -50,7 +51,7 @@ def write_config(path: Path, config: Mapping[str, Any]) -> None:
 
 def upgraded(config: Mapping[str, Any]) -> dict[str, Any]:
     """A config of any format as one of the last; what decides on scores is renamed, what tells of its making stays."""
-    if config["format"] == FORMAT:
+    if config["format"] > 1:
         return dict(config)
     high = high_level_upgraded(config["high_level"])
     return {**config, "format": FORMAT, "high_level": high}

@@ -63,7 +63,7 @@ def make_engine(
             lambda: torch_engine(components),
             lambda: OnnxEngine(graph, components.encoder_hash, "int8"),
             sha256_of(graph),
-            components.features.get("scale"),
+            components.encoded_scale,
         )
 
     choice = choose_engine(

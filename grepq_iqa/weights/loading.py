@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from safetensors.numpy import load_file as load_arrays
 
 from grepq_iqa.calibration.ratings import RATINGS, RatingsPredictor, read_ratings
+from grepq_iqa.encoders.fine_detail import AMOUNTS, FINE_DETAIL, FineDetail, from_state
 from grepq_iqa.encoders.projection import Projection
 from grepq_iqa.errors import UsageError, WeightsError
 from grepq_iqa.weights import renamed
@@ -42,6 +43,7 @@ class ModelComponents:
         pristine_mean, pristine_covariance: of pristine patches, ``(128,)`` and ``(128, 128)``.
         prompts: name to unit vector, ``good`` and ``bad`` among them.
         projection: high-level features to embedding, or None where they are one.
+        fine_detail: the full-resolution branch, whose amounts stand last among the features, or None.
         feature_dim: d, the length of a feature vector.
         high_level_dim: how many of these, the first ones, are the high-level encoder's.
         features: ``mean``, ``scale`` and ``quantiles``; empty where the model carries none.
@@ -57,13 +59,25 @@ class ModelComponents:
     pristine_covariance: NDArray[np.float64]
     prompts: dict[str, NDArray[np.float64]]
     projection: Projection | None
+    fine_detail: FineDetail | None
     high_level_dim: int
     features: dict[str, NDArray[np.float32]]
     encoder_hash: str
 
     @property
     def feature_dim(self) -> int:  # noqa: D102 - among the attributes
+        return self.encoded_dim + (len(AMOUNTS) if self.fine_detail else 0)
+
+    @property
+    def encoded_dim(self) -> int:
+        """How many features, the first ones, are the two encoders'."""
         return self.high_level_dim + len(self.pristine_mean)
+
+    @property
+    def encoded_scale(self) -> NDArray[np.float32] | None:
+        """Standard deviations of those features, by which engines are compared; None where the model has none."""
+        scale = self.features.get("scale")
+        return None if scale is None else scale[: self.encoded_dim]
 
     @cached_property
     def low_level(self) -> LowLevelEncoder:  # noqa: D102 - among the attributes
@@ -105,7 +119,8 @@ def load_components(name: str, files: Mapping[str, Path]) -> ModelComponents:
     config = upgraded(stored)
 
     low, high = read_stored(files[LOW_LEVEL]), read_stored(files[HIGH_LEVEL])
-    encoder_hash = hash_encoders(stored, low, high)
+    fine = read_stored(files[FINE_DETAIL]) if FINE_DETAIL in files else {}
+    encoder_hash = hash_encoders(stored, low, high, *([fine] if fine else []))
 
     pristine = [_array(low, key, name, LOW_LEVEL) for key in ("pristine.mean", "pristine.cov")]
     prompts = {key.removeprefix("prompts."): value for key, value in high.items() if key.startswith("prompts.")}
@@ -125,6 +140,7 @@ def load_components(name: str, files: Mapping[str, Path]) -> ModelComponents:
         pristine_covariance=pristine[1],
         prompts={key: value.array() for key, value in prompts.items()},
         projection=projection,
+        fine_detail=_fine_detail(config, fine, name),
         high_level_dim=len(projection.mean) if projection else _clip_dim(high, name),
         features=features,
         encoder_hash=encoder_hash,
@@ -151,6 +167,18 @@ def _projection(config: Mapping[str, Any], high: Mapping[str, StoredTensor], nam
         return None
     keys = ("pool_mean", "pool_scale", "projection.weight", "projection.bias")
     return Projection(*(_array(high, f"encoder.{key}", name, HIGH_LEVEL).astype(np.float32) for key in keys))
+
+
+def _fine_detail(config: Mapping[str, Any], fine: Mapping[str, StoredTensor], name: str) -> FineDetail | None:
+    if bool(fine) != bool(config.get("fine_detail")):
+        what = "has no" if not fine else "has a config.json that does not know its"
+        raise WeightsError(f"model {name!r} {what} {FINE_DETAIL}", name, FINE_DETAIL)
+    if not fine:
+        return None
+    try:
+        return from_state({key: value.array().astype(np.float32) for key, value in fine.items()})
+    except (KeyError, ValueError) as error:
+        raise WeightsError(f"{FINE_DETAIL} of model {name!r} does not fit: {error}", name, FINE_DETAIL) from error
 
 
 def _clip_dim(high: Mapping[str, StoredTensor], name: str) -> int:

@@ -20,6 +20,7 @@ MODEL_FILES = (
     "low_level.safetensors",
     "high_level.safetensors",
     "features.safetensors",
+    "fine_detail.safetensors",
     "ratings.safetensors",
     "encoders.int8.onnx",
     "encoders.onnx",

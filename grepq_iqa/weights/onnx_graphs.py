@@ -73,9 +73,9 @@ def write_graph(components: ModelComponents, target: Path, photographs: list[Pat
             few = calibrating[: -len(checked)] if len(calibrating) > 2 * CHECKED_IMAGES else calibrating
             onnx_export.quantize(plain, beside, _images(few, patch, largest))
         apart = None
-        if checked and "scale" in components.features:
+        if checked and components.encoded_scale is not None:
             found = _features(OnnxEngine(beside, components.encoder_hash, dtype), checked, patch, largest)
-            apart = onnx_export.disagreement(found, reference, components.features["scale"])
+            apart = onnx_export.disagreement(found, reference, components.encoded_scale)
             onnx_export.note_agreement(beside, apart)
     return apart
 

@@ -27,6 +27,7 @@ def finish_values(
     job.check_size(width, height)
     if orientation > 1 or not any(job.size):
         job.size = (height, width) if orientation >= 5 else (width, height)
+    native = planes[:3]
     planes = [_resized(plane, job.max_side, orientation) for plane in planes]
     opacity = planes.pop() if alpha is not None else None
     colors = np.stack(planes if len(planes) == 3 else planes[:1] * 3)
@@ -36,7 +37,15 @@ def finish_values(
         colors = managed(colors, profile, gray=len(planes) == 1)
     if opacity is not None:
         colors = colors * opacity + (1 - opacity)
+    if orientation == 1:
+        job.take_close_ups(colors, (width, height), lambda box: _cut(native, box))
     return np.ascontiguousarray(colors, dtype=np.float32)
+
+
+def _cut(planes: list[NDArray[np.float32]], box: tuple[int, int, int, int]) -> Pixels:
+    left, top, right, bottom = box
+    cuts = [np.clip(plane[top:bottom, left:right], 0, 1) for plane in planes]
+    return np.stack(cuts if len(cuts) == 3 else cuts[:1] * 3)
 
 
 def _resized(plane: NDArray[np.float32], max_side: int | None, orientation: int) -> NDArray[np.float32]:

@@ -12,6 +12,7 @@ from typing import Any, TypeAlias, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from grepq_iqa.data.close_ups import close_up_boxes
 from grepq_iqa.errors import ImageError
 
 Pixels: TypeAlias = "NDArray[np.float32]"
@@ -24,13 +25,38 @@ _quieting: list[Any] = []
 
 @dataclass
 class Job:
-    """What is asked of one source, and what was found out on the way."""
+    """What is asked of one source, and what was found out on the way.
+
+    Attributes:
+        name: of the source, for messages.
+        max_side, max_pixels: as of `grepq_iqa.data.images.decode_image`.
+        warnings: sentences.
+        size: width and height of the whole picture, upright.
+        close_up: side and greatest number of cuts that are wanted at the picture's own pixels; None wants none.
+        close_ups: these, ``(3, side, side)``, once the picture is decoded; none where it was not shrunk.
+    """
 
     name: str
     max_side: int | None
     max_pixels: int
     warnings: list[str] = field(default_factory=list)
     size: tuple[int, int] = (0, 0)
+    close_up: tuple[int, int] | None = None
+    close_ups: list[Pixels] = field(default_factory=list)
+
+    def take_close_ups(
+        self, screen: Pixels, size: tuple[int, int], cut: Callable[[tuple[int, int, int, int]], Pixels]
+    ) -> None:
+        """Keep cuts of a picture that was shrunk to ``screen``, where they are wanted.
+
+        Args:
+            screen: ``(3, h, w)``.
+            size: width and height of the whole picture, upright as ``screen`` is.
+            cut: makes ``(3, side, side)`` of a box, left, top, right and bottom.
+        """
+        if self.close_up is None or min(size) < self.close_up[0] or screen.shape[:0:-1] == tuple(size):
+            return
+        self.close_ups = [cut(box) for box in close_up_boxes(screen, size, *self.close_up)]
 
     def check_size(self, width: int, height: int, *, reducible: bool = False) -> None:
         """Refuse what has no pixels or too many; ``reducible``: fewer could be decoded, were a size given."""

@@ -39,6 +39,7 @@ def encoder_config(recipe: ProjectionRecipe, head: DistortionHeadRecipe | None =
         "center_weighted": recipe.center_weighted,
         "head": recipe.head,
         "distortion_head": {"start": head.start, "outputs": list(OUTPUTS)} if head else None,
+        "region_contrast": {"layers": list(recipe.region_layers)} if recipe.region_layers else None,
         "dim": SENTENCE_DIM,
         "mean": [0.5, 0.5, 0.5],
         "std": [0.5, 0.5, 0.5],
@@ -99,7 +100,11 @@ def train_high_level(
     on_progress("unlabeled images", len(some))
     pooled = pool_photographs(lambda x: tower.pooled(encoder.normalize(x)), some, out, state_hash(encoder))
     tower.set_standardization(pooled)
-    prompts = train_projection(tower, series, pooled, recipe, out)
+    regions = None
+    if recipe.region:
+        of_regions = f"{state_hash(encoder)} regions"
+        regions = pool_photographs(lambda x: tower.region_statistics(encoder.normalize(x)), some, out, of_regions)
+    prompts = train_projection(tower, series, pooled, recipe, out, regions=regions)
     write_encoder(encoder.eval(), config, prompts, out)
     settings = {"high_level": describe(recipe)} | ({"distortion_head": describe(head)} if head else {})
     write_record(

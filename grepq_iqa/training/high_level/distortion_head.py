@@ -94,7 +94,7 @@ def train_distortion_head(
     if not isinstance(tower, PooledEfficientNet) or tower.distortion_head is None:
         raise UsageError("only an EfficientNet with `distortion_head` in its config has one to train")
     head = tower.distortion_head
-    start = state_hash(encoder)
+    start = state_hash(nn.ModuleList([tower.stem, tower.stages, head]))  # no other part has a say in it
     identity = {
         "settings": describe(recipe),
         "pristine": pristine.sha256,

@@ -3,16 +3,17 @@
 What projects the frozen tower's features is trained by four terms: ranking by known strength of distortion, within a
 severity series and across series with clean starts; the order of neighbors on a series; captions, a softmax over all
 sentences that occur; and, where its weight is above 0, the paper's group contrastive loss on unlabeled images. Then
-good - bad is made invariant to light compression, which a tower made to recognize things takes for cleanliness. Last,
+good - bad is made invariant to light compression, which a tower made to recognize things takes for cleanliness. Then
 the embedding is moved along good - bad by how cluttered a photograph is (see :mod:`.clutter`), after and not during
 training, because ranking within contents would unlearn whatever differs between contents; and by the distance from an
-undistorted picture that the distortion head tells (see :mod:`.distortion_head`), which also sees light compression. No
-human score is used.
+undistorted picture that the distortion head tells (see :mod:`.distortion_head`). Last, the direction is reduced to what
+ordinary photographs differ by (:mod:`.components`), and how much a picture's best regions exceed the whole is added
+(:mod:`.regions`). No human score is used.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -21,6 +22,7 @@ from torch.nn import functional as F
 from torch.utils.data import Dataset
 
 from grepq_iqa.encoders.pooled_efficientnet import PooledEfficientNet
+from grepq_iqa.encoders.pooling import standardize
 from grepq_iqa.errors import UsageError
 from grepq_iqa.training.data.captions import (
     ATTRIBUTE_PROMPTS,
@@ -31,8 +33,10 @@ from grepq_iqa.training.data.captions import (
 )
 from grepq_iqa.training.data.severity_series import SERIES_SEVERITIES
 from grepq_iqa.training.high_level.clutter import clutter_direction, clutter_of
+from grepq_iqa.training.high_level.components import leading_part
 from grepq_iqa.training.high_level.invariance import made_invariant
 from grepq_iqa.training.high_level.pooled_features import PooledSeries
+from grepq_iqa.training.high_level.regions import fit_regions
 from grepq_iqa.training.high_level.text_encoder import encode_sentences
 from grepq_iqa.training.loop import Batch, LoopSettings, run
 from grepq_iqa.training.losses.gcl import GroupContrastiveLoss, select_extremes
@@ -58,6 +62,11 @@ class ProjectionRecipe:
             costs score; 0 adds none; needs ``head``.
         distortion: the standard deviation of what the distortion head tells, likewise; needs ``[distortion_head]``.
         gcl_batch, gcl_extremes: images a step for the group contrastive loss, and how many best and worst of them.
+        components: of ordinary photographs' features, to which good - bad is reduced; 0 does not.
+        residual: the share that is kept of what these components do not hold, for distortions that no photograph has.
+        region_layers: stages whose regions are compared; none compares none.
+        region: the standard deviation along good - bad of what the best regions exceed the whole by, beside that of all
+            before; 0 adds none.
     """
 
     model: str
@@ -84,6 +93,10 @@ class ProjectionRecipe:
     gcl_temperature: float
     margin: float
     seed: int
+    components: int = 0
+    residual: float = 1.0
+    region_layers: list[int] = field(default_factory=list)
+    region: float = 0.0
 
 
 class Draws(Dataset[Batch]):
@@ -108,7 +121,13 @@ class Draws(Dataset[Batch]):
 
 
 def train_projection(
-    tower: PooledEfficientNet, data: PooledSeries, unlabeled: Tensor, recipe: ProjectionRecipe, out: Path
+    tower: PooledEfficientNet,
+    data: PooledSeries,
+    unlabeled: Tensor,
+    recipe: ProjectionRecipe,
+    out: Path,
+    *,
+    regions: Tensor | None = None,
 ) -> dict[str, Tensor]:
     """Fill ``tower``'s projection.
 
@@ -119,6 +138,7 @@ def train_projection(
             deviations.
         recipe: settings.
         out: folder of the run.
+        regions: statistics ``(n, regions, dim)`` of the unlabeled images' regions, where the recipe compares them.
 
     Returns:
         Prompts, name to unit vector.
@@ -188,6 +208,14 @@ def train_projection(
         _move_along(tower, axis, recipe.clutter * std, *_clutter(tower, data, unlabeled))
     if recipe.distortion:
         _move_along(tower, axis, -recipe.distortion * std, *_distance(tower, unlabeled))
+    if recipe.components:
+        _reduce_to_components(tower, axis, unlabeled, recipe)
+    if recipe.region:
+        if regions is None:
+            raise UsageError("recipe: region in [high_level] needs the regions' statistics of unlabeled images")
+        excess = fit_regions(tower, regions, axis)
+        std = (tower.project(unlabeled) @ axis).std()
+        _move_along(tower, axis, recipe.region * std, *_only(tower, tower.region_features.start, excess))
 
     names = {"good": PROMPT_GOOD, "bad": PROMPT_BAD}
     for attribute, (high, low) in ATTRIBUTE_PROMPTS.items():
@@ -229,8 +257,31 @@ def _distance(tower: PooledEfficientNet, unlabeled: Tensor) -> tuple[Tensor, flo
     """The same of the distance from an undistorted picture, the first output of the distortion head."""
     if tower.distortion_head is None:
         raise UsageError("recipe: distortion in [high_level] needs a section [distortion_head]")
+    index = tower.distortion_features.start
+    return _only(tower, index, unlabeled[:, index])
+
+
+def _only(tower: PooledEfficientNet, index: int, unlabeled: Tensor) -> tuple[Tensor, float]:
+    """The same of feature ``index`` alone, by its values ``(n,)`` of unlabeled images."""
+    z = standardize(unlabeled, tower.pool_mean[index], tower.pool_scale[index], tower.CLIP)
+    std = z.std().clamp_min(1e-12)
     weights = torch.zeros(tower.feature_dim)
-    weights[tower.distortion_features.start] = 1
-    found = tower.standardize(unlabeled) @ weights
-    std = found.std().clamp_min(1e-12)
-    return weights / std, -float(found.mean() / std)
+    weights[index] = 1 / std
+    return weights, -float(z.mean() / std)
+
+
+@torch.no_grad()
+def _reduce_to_components(tower: PooledEfficientNet, axis: Tensor, unlabeled: Tensor, recipe: ProjectionRecipe) -> None:
+    """Change the projection along ``axis`` to what leading components of unlabeled images say, and a share of the rest.
+
+    The components are those of the frozen tower's features: what the head has learned to tell is kept by what they
+    share with it.
+    """
+    frozen = tower.distortion_features.start
+    sizes = tower.block_sizes[: len(tower.layers) + (tower.head is not None)]
+    z = tower.standardize(unlabeled)[:, :frozen]
+    weights, offset = leading_part(z, sizes, tower.project(unlabeled) @ axis, recipe.components)
+    weights = F.pad(weights, (0, tower.feature_dim - frozen))
+    before = tower.projection.weight.T @ axis, float(tower.projection.bias @ axis)
+    share = 1 - recipe.residual
+    _move_along(tower, axis, 1.0, share * (weights - before[0]), share * (offset - before[1]))
