@@ -84,7 +84,7 @@ class PooledEfficientNet(nn.Module):
             else None
         )
         self.region_layers = tuple(sorted(region_contrast["layers"])) if region_contrast else ()
-        last_pooled = max(*layers, *self.region_layers)
+        last_pooled = max((*layers, *self.region_layers))
         self.stages = nn.ModuleList(stages if head else stages[: max(self.distortion_start, last_pooled + 1)])
         self.head = last if head else None
         self.layers, self.dim = tuple(sorted(layers)), dim
