@@ -72,10 +72,19 @@ srcc = { zero-shot = 0.5, 10 = 0.25 }
 """
 
 
+COMPACT = (
+    TINY.replace("margin = 3.0", "margin = 3.0\ncomponents = 2\nresidual = 0.5\nregion_layers = [2]\nregion = 0.4")
+    .replace("low_level_ratio = 0.2", "low_level_ratio = 0.2\nridge = 1.0")
+    .replace("[scoring]", "[fine_detail]\nseries = 9\nweight = 0.3\nclose_up = 0.25\nepochs = 2\n\n[scoring]")
+    .replace("distortion = 2.0", "distortion = 2.0\nregion = 0.75\nfine = 0.5")
+)
+"""With all that the bundled model has."""
+
+
 @pytest.fixture(scope="module")
 def place(photos, tmp_path_factory):
     folder = tmp_path_factory.mktemp("reproduce")
-    (folder / "compact.toml").write_text(TINY)
+    (folder / "compact.toml").write_text(COMPACT)
     (folder / "paper.toml").write_text(PAPER)
     write_random_clip(folder / "clip.safetensors")
     with (folder / "labels.csv").open("w", newline="") as file:
@@ -104,24 +113,45 @@ def test_the_compact_recipe_from_photographs_to_a_model_and_nothing_twice(place,
     model = GRepQ.from_pretrained(out / "model")
     assert model.config["name"] == "compact" and 0 < float(model.score(photos[0])) < 1.5
     assert (out / "model" / "README.md").read_text().startswith("---")
+    check_costs_of_light_damage(model, photos)
     before = {path: path.read_bytes() for path in (out / "model").iterdir()}
 
     said = reproduce(place, "compact", out, photos, "--csv", place / "labels.csv", "--labels", 3)
     stages_skipped = [line.split(":")[0] for line in said.splitlines() if "finished before" in line]
-    assert stages_skipped == ["low-level", "high-level", "export", "int8", "evaluate"]
+    assert stages_skipped == ["low-level", "high-level", "fine-detail", "export", "int8", "evaluate"]
     assert GRepQ.from_pretrained(out / "model", engine="onnx").score(photos[0]) is not None
     assert said.strip().splitlines()[-1] == last
     assert {path: path.read_bytes() for path in (out / "model").iterdir()} == before
 
     # another setting of the scores: the trainings stay, the model is made again; the old runs are left alone
-    (place / "other.toml").write_text(TINY.replace("high_level_std = 0.1", "high_level_std = 0.05"))
+    (place / "other.toml").write_text(COMPACT.replace("high_level_std = 0.1", "high_level_std = 0.05"))
     said = reproduce(place, "other", out, photos)
     assert [line.split(":")[0] for line in said.splitlines() if "finished before" in line] == [
         "low-level",
         "high-level",
+        "fine-detail",
     ]
     assert said.strip().endswith("nothing was measured (--csv LABELS).")
     assert GRepQ.from_pretrained(out / "model").config["name"] == "other"
+
+
+def check_costs_of_light_damage(model: GRepQ, photos: list[Path]) -> None:
+    """The last three features are amounts; they move the projection by their sum, in its own standard deviations."""
+    assert model.config["fine_detail"] == {"amounts": ["blur", "noise", "compression"]}
+    assert model.config["low_level"]["ridge"] == 1 and model.config["high_level"]["region_contrast"] == {"layers": [2]}
+    features = model.features(photos)
+    projected = model.projected(features)
+    free = features.copy()
+    amounts = free[:, -3:].sum(1)
+    assert (amounts >= 0).all()
+    free[:, -3:] = amounts.mean() / 3
+    spread = model.projected(free).std()
+    np.testing.assert_allclose(
+        (projected - model.projected(free)) / spread, 0.3 * (amounts.mean() - amounts), rtol=2e-3, atol=2e-3
+    )
+    np.testing.assert_allclose(model.feature_scale[-3:], np.maximum(features[:, -3:].std(0), 1e-6) / 0.5, rtol=1e-3)
+    scores = [float(score.high_level) for score in model.score(photos)]
+    np.testing.assert_allclose(model.high_level_scores(features), scores, rtol=1e-4)
 
 
 def test_the_papers_recipe(place, photos):
@@ -151,7 +181,7 @@ def test_a_killed_reproduction_goes_on(place, photos, tmp_path, monkeypatch):
         raise SystemExit  # typer turns Ctrl-C into an exit status
     monkeypatch.setattr(stages, "export_stage", whole)
     said = reproduce(place, "compact", tmp_path / "out", photos)
-    assert said.count("finished before") == 2 and (tmp_path / "out" / "model" / "config.json").is_file()
+    assert said.count("finished before") == 3 and (tmp_path / "out" / "model" / "config.json").is_file()
 
 
 def test_a_missing_table_is_said_before_anything_is_done(place, photos, tmp_path):
