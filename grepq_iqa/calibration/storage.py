@@ -162,7 +162,7 @@ def read_calibration(
             f"{encoder_hash[:12]})",
             name,
             CALIBRATION,
-            "fit again with this model",
+            "fit again with this model, or take the weights that it was fitted on (compact@0.1: those of version 0.1)",
         )
     if notes.get("ratings_hash", ratings_hash) != ratings_hash:
         raise WeightsError(

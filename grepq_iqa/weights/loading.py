@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from grepq_iqa.encoders.low_level import LowLevelEncoder
 
 LOW_LEVEL, HIGH_LEVEL = ENCODER_FILES = ("low_level.safetensors", "high_level.safetensors")
+PRISTINE = "pristine.safetensors"
+"""Moments of pristine patches in place of those in `LOW_LEVEL`: of two models that share one encoder."""
 
 
 @dataclass(frozen=True)
@@ -120,6 +122,8 @@ def load_components(name: str, files: Mapping[str, Path]) -> ModelComponents:
 
     low, high = read_stored(files[LOW_LEVEL]), read_stored(files[HIGH_LEVEL])
     fine = read_stored(files[FINE_DETAIL]) if FINE_DETAIL in files else {}
+    if PRISTINE in files:
+        low |= read_stored(files[PRISTINE])
     encoder_hash = hash_encoders(stored, low, high, *([fine] if fine else []))
 
     pristine = [_array(low, key, name, LOW_LEVEL) for key in ("pristine.mean", "pristine.cov")]

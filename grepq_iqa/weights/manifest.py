@@ -21,6 +21,7 @@ MODEL_FILES = (
     "high_level.safetensors",
     "features.safetensors",
     "fine_detail.safetensors",
+    "pristine.safetensors",
     "ratings.safetensors",
     "encoders.int8.onnx",
     "encoders.onnx",
