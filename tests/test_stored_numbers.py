@@ -12,7 +12,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-STORED = Path(__file__).parent / "data" / "stored_numbers.npz"
+DATA = Path(__file__).parent / "data"
+STORED = {"compact": DATA / "stored_numbers.npz", "compact@0.1": DATA / "stored_numbers_0.1.npz"}
+"""By model; the second one's are of the weights of version 0.1, which never change again."""
 TOLERANCE = 1e-5
 CORNERS = [(y, x) for y in (0, 100) for x in (0, 150, 300)]
 
@@ -34,24 +36,26 @@ def numbers(model, photos: list[Path]) -> dict[str, np.ndarray]:
 
 @pytest.mark.parametrize("name", ["scores", "features", "predictions"])
 def test_numbers_are_those_stored(name, found, photos):
-    with np.load(STORED) as stored:
+    model, numbers_found = found
+    with np.load(STORED[model]) as stored:
         assert list(stored["names"]) == [photo.name for photo in photos]
         wanted = stored[name]
     scale = np.maximum(1, np.abs(wanted))
-    assert np.abs((found[name] - wanted) / scale).max() < TOLERANCE
+    assert np.abs((numbers_found[name] - wanted) / scale).max() < TOLERANCE
 
 
-@pytest.fixture(scope="module")
-def found(photos):
+@pytest.fixture(scope="module", params=STORED)
+def found(photos, request):
     from grepq_iqa import GRepQ
 
-    return numbers(GRepQ.from_pretrained(device="cpu", dtype="float32"), photos)
+    model = GRepQ.from_pretrained(request.param, engine="torch", device="cpu", dtype="float32")
+    return request.param, numbers(model, photos)
 
 
 if __name__ == "__main__":
     from grepq_iqa import GRepQ
 
     folder = Path(__file__).parents[1] / "examples" / "photos"
-    examples = [folder / str(name) for name in np.load(STORED)["names"]]
+    examples = [folder / str(name) for name in np.load(STORED["compact"])["names"]]
     model = GRepQ.from_pretrained(device="cpu", dtype="float32")
-    np.savez_compressed(STORED, names=[photo.name for photo in examples], **numbers(model, examples))
+    np.savez_compressed(STORED["compact"], names=[photo.name for photo in examples], **numbers(model, examples))
