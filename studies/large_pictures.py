@@ -1,8 +1,8 @@
 """Does damage at a large picture's own pixels cost score, though a screen hides it, and what does looking there cost?
 
 Every photograph of at least --least megapixels is saved as it is (JPEG, quality 97), after a Gaussian blur of 2 pixels,
-with noise of 10 levels, and at quality 30, all at its own size. Printed: the share whose Q falls, and by how much in the
-median; then seconds of CPU a file on one thread, of this model and of --against on the same files.
+with noise of 10 levels, and at quality 30, all at its own size. Printed: the share whose Q falls, and by how much in
+the median; then seconds of CPU a file on one thread, of this model and of --against on the same files.
 
 Run: python studies/large_pictures.py DIR... [--least 6] [--model NAME] [--against compact@0.1] [--engine torch]
 """

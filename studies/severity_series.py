@@ -4,9 +4,9 @@ Each photograph (its central square) is blurred, made noisy, compressed and dark
 `grepq_iqa.training.data.distortions`. Printed for every family: the share of photographs whose score falls at every
 step, for Q and its two parts, and for every step the share of photographs whose Q falls at it.
 
-With --mild, levels are those that a person hardly sees at first: JPEG quality 90, 85, 70, 50, 30, noise of sigma 2, 4, 8,
-16, 32 levels, a Gaussian of .4, .8, 1.5, 3, 5 pixels; and photographs are shrunk to 60 % before, because they are JPEG
-files of quality 95 themselves.
+With --mild, levels are those that a person hardly sees at first: JPEG quality 90, 85, 70, 50, 30, noise of sigma 2, 4,
+8, 16, 32 levels, a Gaussian of .4, .8, 1.5, 3, 5 pixels; and photographs are shrunk to 60 % before, because they are
+JPEG files of quality 95 themselves.
 
 Run: python studies/severity_series.py PATHS... [--photographs 40] [--side 512] [--severities 1 2 3 4 5 | --mild]
 [--held-out studies/reasons_held_out.txt] [--engine onnx]
