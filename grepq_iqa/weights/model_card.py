@@ -145,9 +145,12 @@ def _description(config: Mapping[str, Any]) -> str:
     side = config.get("max_side")
     head = high.get("distortion_head") or high.get("damage")
     reader = ", and a copy of its later stages that sees distortions" if head else ""
+    regions = ", and how much the best regions exceed the whole" if high.get("region_contrast") else ""
+    fine = config.get("fine_detail")
     rows = [
         ("Low level", f"{low.get('architecture', 'unknown')}, patches of {low.get('patch', 96)} pixels"),
-        ("High level", f"{high.get('architecture', 'unknown')} {high.get('model', '')}".strip() + reader),
+        ("High level", f"{high.get('architecture', 'unknown')} {high.get('model', '')}".strip() + reader + regions),
+        *([("Full resolution", f"amounts of light {', '.join(fine['amounts'])}")] if fine else []),
         ("Longest side", f"shrunk to {side} pixels" if side else "native size"),
     ]
     text = (
@@ -168,7 +171,9 @@ def _making(provenance: Mapping[str, Any]) -> str:
         ("Starts from", "; ".join(_in_words(base) for base in _base_models(provenance)) or "random weights"),
     ]
     for entry in _data(provenance):
-        extra = [f"{entry['count']} images" if entry.get("count") else "", str(entry.get("license") or "")]
+        held_out = f", {entry['held_out']} more held out to measure on" if entry.get("held_out") else ""
+        count = f"{entry['count']} images{held_out}" if entry.get("count") else ""
+        extra = [count, str(entry.get("license") or "")]
         role = f"Data, {entry['role'].replace('_', ' ')}" if entry.get("role") else "Data"
         rows.append((role, ", ".join(part for part in [str(entry["name"]), *extra] if part)))
     if ratings := provenance.get("ratings"):
