@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -19,6 +20,8 @@ from conftest import needs
 
 from grepq_iqa import GRepQ
 from grepq_iqa.batch import score_paths
+from grepq_iqa.errors import UsageError
+from grepq_iqa.integrations.cluster.run import ray_session
 
 needs("ray")
 needs("s3fs")
@@ -157,3 +160,12 @@ def test_two_thousand_pictures_and_a_worker_that_is_killed(tiny_model, photos, e
     # The object store is 100 MiB, decoded the pictures are twice that, and nothing was moved from it to the disk.
     spilled = Path(environment["RAY_TMPDIR"]).rglob("ray_spilled_objects*/*")
     assert not list(spilled)
+
+
+@pytest.mark.parametrize("scheme", ["", "ray://"])
+def test_an_address_where_nothing_listens_is_a_sentence_at_once(scheme):
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # bound and not listening: connections are refused
+        address = f"{scheme}127.0.0.1:{taken.getsockname()[1]}"
+        with pytest.raises(UsageError, match=f"no Ray cluster answers at {address}"), ray_session(address, None):
+            pass

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import socket
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from grepq_iqa.integrations.scorer import Scorer
     from grepq_iqa.model import GRepQ
 
+CONNECT_SECONDS = 10
 OBJECT_STORE_BYTES = 100 << 20
 """Of a Ray that is started here. Only numbers of fragments and counts pass through it: pictures are read by the worker
 that scores them, and rows are written by it."""
@@ -145,6 +147,7 @@ def ray_session(address: str | None, workers: int | None) -> Iterator[int]:
     began = not ray.is_initialized()
     if began:
         remote = address or os.environ.get("RAY_ADDRESS")
+        _check_answers(remote)
         own: dict[str, Any] = {
             "num_cpus": workers,
             "object_store_memory": OBJECT_STORE_BYTES,
@@ -166,6 +169,21 @@ def ray_session(address: str | None, workers: int | None) -> Iterator[int]:
         finally:
             if began:
                 ray.shutdown()
+
+
+def _check_answers(address: str | None) -> None:
+    """See that something listens at ``address``, "host:port" with or without a scheme; Ray itself tries for minutes.
+
+    Raises:
+        UsageError: nothing does.
+    """
+    host, _, port = (address or "").rpartition("//")[2].rpartition(":")
+    if not host or not port.isdecimal():  # "auto", "local", or none
+        return
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=CONNECT_SECONDS).close()
+    except (OSError, OverflowError) as error:
+        raise UsageError(f"no Ray cluster answers at {address} ({error}): is that the head node's address?") from error
 
 
 def describe(scorer: Scorer, settings_of: Callable[[GRepQ], dict[str, Any]], gpus: float = 0) -> dict[str, Any]:
