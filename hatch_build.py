@@ -26,11 +26,12 @@ class SlimHook(BuildHookInterface):
         listed = root / "weights.json"
         models = json.loads(listed.read_text(encoding="utf-8"))["models"]
         left_out: dict[str, bool] = {}
-        for model in models.values():
+        for name, model in models.items():
+            earlier = "@" in name  # a version that an ordinary wheel still holds, and a slim one does without
             for values in model["files"].values():
                 if "bundled" in values and values["size"] > SMALL:
                     path = f"grepq_iqa/{values['bundled']}"
-                    left_out[path] = left_out.get(path, False) or "repo" in values
+                    left_out[path] = left_out.get(path, False) or "repo" in values or earlier
         unpublished = sorted(path for path, published in left_out.items() if not published)
         if unpublished:
             raise SystemExit(

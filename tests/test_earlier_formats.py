@@ -136,9 +136,11 @@ TODAY = {
     | {"head": True, "severity_series": 4, "crop": 64, "unlabeled_images": 5, "steps": 3, "batch_series": 6}
     | {"learning_rate": 1e-3, "weight_decay": 0.05, "dropout": 0.2, "across": 0.1, "neighbors": 0.3}
     | {"clutter": -0.4, "distortion": 0.5, "captions": 0.3, "caption_temperature": 0.07, "gcl": 0.1, "gcl_batch": 7}
-    | {"gcl_extremes": 2, "gcl_temperature": 0.5, "margin": 3.0, "seed": 0},
-    ("scoring", ScoringRecipe): {"high_level_std": 0.1, "low_level_ratio": 0.2},
-    ("features", FeatureRecipe): {"low_level": 0.5, "layers": [1.0, 0.5], "head": 0.25, "distortion": 2.0},
+    | {"gcl_extremes": 2, "gcl_temperature": 0.5, "margin": 3.0, "seed": 0}
+    | {"components": 0, "residual": 1.0, "region_layers": [], "region": 0.0},
+    ("scoring", ScoringRecipe): {"high_level_std": 0.1, "low_level_ratio": 0.2, "ridge": 0.0},
+    ("features", FeatureRecipe): {"low_level": 0.5, "layers": [1.0, 0.5], "head": 0.25, "distortion": 2.0}
+    | {"region": 1.0, "fine": 1.0},
 }
 
 
@@ -182,13 +184,13 @@ def test_a_setting_that_no_version_knew_is_still_refused(tmp_path):
 def test_bundled_recipes_use_todays_words_only(name):
     """Every key that stands in the file is a field of its section's class: nothing is renamed on the way."""
     from grepq_iqa.training import recipe
-    from grepq_iqa.training.recipe import ExpectedRecipe, ExportRecipe, ProvenanceRecipe, RatingsRecipe
+    from grepq_iqa.training.recipe import ExpectedRecipe, ExportRecipe, FineDetailRecipe, ProvenanceRecipe, RatingsRecipe
 
     path = Path(recipe.__file__).parent / "recipes" / f"{name}.toml"
     sections = tomllib.loads(path.read_text(encoding="utf-8"))
     classes = dict(list(TODAY)) | {"provenance": ProvenanceRecipe, "export": ExportRecipe, "expected": ExpectedRecipe}
     if name == "compact":
-        classes["ratings"] = RatingsRecipe
+        classes |= {"ratings": RatingsRecipe, "fine_detail": FineDetailRecipe}
     if name == "paper":
         classes["high_level"] = ClipRecipe
         del classes["distortion_head"]
@@ -321,7 +323,7 @@ def test_format_1_has_the_scores_of_format_2_and_of_version_0_1(format_1, format
     np.testing.assert_array_equal(features, same)
     assert scores == again
     assert [score.value for score in scores] == pytest.approx(SCORES, abs=1e-5)
-    assert old.config["high_level"] == new.config["high_level"] == HIGH_LEVEL_2 and old.config["format"] == 2
+    assert old.config["high_level"] == new.config["high_level"] == HIGH_LEVEL_2 and old.config["format"] == 3
     assert old.config["provenance"] == PROVENANCE  # what tells of its making stays as it stands
     assert set(old._components.prompts) == {"good", "bad", "colorfulness.high", "colorfulness.low"}
 
@@ -384,8 +386,8 @@ def test_another_efficientnet_is_refused_clearly(format_1, format_2, version, tm
 def test_a_later_format_asks_for_an_update(format_2, tmp_path):
     folder = shutil.copytree(format_2, tmp_path / "model")
     config = json.loads((folder / "config.json").read_text())
-    (folder / "config.json").write_text(json.dumps(config | {"format": 3}))
-    with pytest.raises(WeightsError, match=r"has format 3; this version reads 1 to 2 \(update grepq-iqa\)"):
+    (folder / "config.json").write_text(json.dumps(config | {"format": 4}))
+    with pytest.raises(WeightsError, match=r"has format 4; this version reads 1 to 3 \(update grepq-iqa\)"):
         load(folder)
 
 

@@ -60,7 +60,7 @@ SCHEMA = {
         "default": {"type": "string"},
         "models": {
             "type": "object",
-            "propertyNames": {"pattern": "^[a-z0-9][a-z0-9-]*$"},
+            "propertyNames": {"pattern": "^[a-z0-9][a-z0-9-]*(@[0-9]+[.][0-9]+)?$"},
             "additionalProperties": {
                 "type": "object",
                 "additionalProperties": False,
@@ -130,7 +130,7 @@ def test_manifest_obeys_its_schema():
     data = json.loads(manifests.manifest_path().read_text())
     jsonschema.validate(data, SCHEMA)
     assert data["default"] in data["models"]
-    assert set(data["models"]) == {"compact", "clip-rn50", "rn50"}
+    assert set(data["models"]) == {"compact", "compact@0.1", "clip-rn50", "rn50"}
 
 
 @pytest.mark.parametrize("change", ["commit without hash", "branch with hash", "short hash", "no license"])
@@ -748,8 +748,8 @@ def run(*arguments: str):
 
 def test_cli_list(package):
     rows = [json.loads(line) for line in run("list", "--format", "jsonl").stdout.splitlines()]
-    assert [row["name"] for row in rows] == ["compact", "clip-rn50", "rn50"]
-    assert [row["here"] for row in rows] == [True, False, False]
+    assert [row["name"] for row in rows] == ["compact", "compact@0.1", "clip-rn50", "rn50"]
+    assert [row["here"] for row in rows] == [True, False, False, False]
     assert rows[0]["size"] == sum(map(len, FILES.values()))
     table = run("list", "--format", "table").stdout
     assert re.search(r"compact \(default\)\s+bundled\s+yes\s+0 MB\s+MIT", table)

@@ -189,7 +189,7 @@ def load_recipe(name: str, section: str, kind: type[T], **overrides: Any) -> T:
     path, settings = _read_section(name, section)
     settings |= {key: value for key, value in overrides.items() if value is not None}
     names = {field.name for field in fields(kind)}  # type: ignore[arg-type]
-    required = {field.name for field in fields(kind) if field.default is MISSING}  # type: ignore[arg-type]
+    required = {field.name for field in fields(kind) if field.default is field.default_factory is MISSING}  # type: ignore[arg-type]
     wrong = sorted(set(settings) - names) + sorted(required - set(settings))
     if wrong:
         raise UsageError(f"{path} [{section}]: unknown or missing settings: {', '.join(wrong)}")
