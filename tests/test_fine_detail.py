@@ -126,7 +126,7 @@ class TestTraining:
         np.testing.assert_array_equal(first.measures[2], again.measures[0])
         assert first.measures.shape == (6, 1 + STEPS, len(MEASURES)) and first.kind.tolist() == [1, 2, 2, 0, 0, 1]
         known = ~np.isnan(first.amounts)
-        assert known[1::2].all() and not known[0::2].all()  # what is unlabeled has unknown damage of its own
+        assert known[1::2].all() and not known[0::2].all()  # what is unlabeled has unknown distortions of its own
         rising = first.amounts[np.arange(6), :, first.kind][:, 1:]
         assert (np.diff(rising, axis=1) >= 0).all()
 

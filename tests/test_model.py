@@ -55,6 +55,10 @@ def test_exact_and_formula_agree(compact, photos):
     image = load_image(photos[2])[None]
     with torch.no_grad():
         f = parts.high_level(image).embedding[0].double().numpy()
+    axis = parts.prompts["good"] - parts.prompts["bad"]
+    amounts = parts.fine_detail(image[0].numpy())
+    f += parts.fine_detail.weight * (parts.fine_detail.expected - amounts.sum()) * axis / np.linalg.norm(axis)
+    with torch.no_grad():
         fmap = parts.low_level.trunk(image)
         rows, columns = fmap.shape[2] - 2, fmap.shape[3] - 2
         windows = [fmap[0, :, y : y + 3, x : x + 3].mean((1, 2)) for y in range(rows) for x in range(columns)]
@@ -62,7 +66,7 @@ def test_exact_and_formula_agree(compact, photos):
     cos = [f @ t / np.linalg.norm(f) / np.linalg.norm(t) for t in (parts.prompts["good"], parts.prompts["bad"])]
     q_high = 1 / (1 + np.exp(-high["logit_scale"] * (cos[0] - cos[1])))
     delta = parts.pristine_mean - patches.mean(0)
-    pooled = (parts.pristine_covariance + np.cov(patches.T)) / 2 + 0.001 * np.eye(128)
+    pooled = (parts.pristine_covariance + np.cov(patches.T)) / 2 + low["ridge"] * np.eye(128)
     d = np.sqrt(delta @ np.linalg.inv(pooled) @ delta)
     q_low = 1 - 1 / (1 + np.exp(-d / low["distance_scale"]))
     score = compact.score(photos[2])

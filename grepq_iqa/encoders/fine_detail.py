@@ -49,7 +49,7 @@ class FineDetail:
         mean, scale: ``(m,)`` of the measures in training.
         layers: of the ensemble.
         weight: how far an amount of one moves the embedding along bad - good.
-        expected: the sum of amounts that moves it nowhere, that of ordinary photographs.
+        expected: the sum of amounts that moves it nowhere, that of in-the-wild images.
         close_up: what an amount counts that only close-ups show, beside one that the whole picture shows.
     """
 

@@ -1,4 +1,4 @@
-"""What light damage leaves in the pixels themselves, as a few numbers of one view: NumPy alone, milliseconds a picture.
+"""What light distortions leave in the pixels themselves, as a few numbers of one view: NumPy alone, and fast.
 
 A tower that begins at a quarter of the resolution cannot see that a picture was saved at quality 85, or that it has a
 little noise. The grid of 8-pixel blocks and what is rounded off on it, the residual that no content makes, and how much

@@ -154,7 +154,7 @@ def export_model(
 def _with_costs(
     directory: Path, scored: ScoredPhotographs, fine: FineDetail, recipe: FineDetailRecipe
 ) -> ScoredPhotographs:
-    """Write what amounts of light damage cost, by what photographs show of them; the scores then."""
+    """Write what amounts of light distortions cost, by what photographs show of them; the scores then."""
     model = GRepQ.from_pretrained(directory, engine="torch", device="cpu")
     spread = float(np.std(model.projected(scored.features)))
     total = scored.features[:, -len(AMOUNTS) :].sum(1)

@@ -1,4 +1,4 @@
-"""Learning amounts of light damage from crops with known blur, noise or compression, one stronger than the other.
+"""Learning amounts of light distortions from crops with known blur, noise or compression, one stronger than the other.
 
 No human score is used. Every item is a short series: a crop as it is, and copies with more and more of one thing, down
 to what a person hardly sees; the network tells the amounts and, above all, their order.
@@ -6,7 +6,6 @@ to what a person hardly sees; the network tells the amounts and, above all, thei
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,14 +13,13 @@ from pathlib import Path
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 from scipy import ndimage
 from torch import Tensor, nn
 
 from grepq_iqa.encoders.fine_detail import AMOUNTS, VIEW, FineDetail
 from grepq_iqa.encoders.fine_measures import measure_fine
 from grepq_iqa.encoders.perceptron import layers_of
-from grepq_iqa.training.data.distortions import Picture
+from grepq_iqa.training.data.distortions import Picture, through_file
 from grepq_iqa.training.data.pictures import crop_at_random, read_picture
 from grepq_iqa.training.reasons import clean_start
 
@@ -29,7 +27,7 @@ STEPS = 4
 """Copies of a crop in a series, beside the crop as it is."""
 SHRINK = (0.45, 0.85)  # of clean photographs, which are JPEG files themselves
 SAVED, SAVED_QUALITIES = 0.3, (86, 98)
-DAMAGED = 0.25  # share of crops that have a little of something else, too
+DISTORTED = 0.25  # share of crops that have a little of something else, too
 BLUR, NOISE, QUALITY = (0.3, 6.0), (0.7, 40.0), (15.0, 96.0)
 HIDDEN = (64, 32)
 MARGIN, ORDER = 0.1, 0.1
@@ -46,7 +44,7 @@ class FineSeries:
 
     Attributes:
         measures: ``(n, 1 + STEPS, m)``, of rising strength.
-        amounts: ``(n, 1 + STEPS, len(AMOUNTS))``; NaN where the crop's own damage is not known.
+        amounts: ``(n, 1 + STEPS, len(AMOUNTS))``; NaN where the crop's own distortions is not known.
         kind: ``(n,)``, index in `AMOUNTS` of what rises.
     """
 
@@ -83,9 +81,9 @@ def make_series(clean: list[Path], unlabeled: list[Path], indices: Iterable[int]
         start = crop_at_random(picture, side, rng)
         own = np.zeros(len(AMOUNTS)) if known else np.full(len(AMOUNTS), np.nan)
         kind = index // 2 % len(AMOUNTS)
-        if known and rng.random() < DAMAGED:
+        if known and rng.random() < DISTORTED:
             other = int(rng.choice([one for one in range(len(AMOUNTS)) if one != kind]))
-            start, own[other] = _damaged(start, other, rng.uniform(0, 0.6), rng)
+            start, own[other] = _distorted(start, other, rng.uniform(0, 0.6), rng)
         if kind != 2 and rng.random() < SAVED:
             quality = int(rng.integers(*SAVED_QUALITIES))
             start = _saved(start, quality)
@@ -95,7 +93,7 @@ def make_series(clean: list[Path], unlabeled: list[Path], indices: Iterable[int]
         saves_as = "JPEG" if rng.random() < 0.85 else "WEBP"
         rows, told = [measure_fine(_channels_first(start))], [own]
         for strength in np.sort(rng.uniform(0, 1, STEPS)):
-            copy, amount = _damaged(start, kind, float(strength), rng, noise=noise, saves_as=saves_as)
+            copy, amount = _distorted(start, kind, float(strength), rng, noise=noise, saves_as=saves_as)
             rows.append(measure_fine(_channels_first(_rounded(copy))))
             of_copy = own.copy()
             of_copy[kind] = amount
@@ -144,7 +142,7 @@ def _train(x: Tensor, amounts: Tensor, kind: Tensor, epochs: int, batch: int, se
     return network.eval()
 
 
-def _damaged(
+def _distorted(
     x: Picture,
     kind: int,
     strength: float,
@@ -170,11 +168,7 @@ def _between(bounds: tuple[float, float], share: float) -> float:
 
 
 def _saved(x: Picture, quality: int, saves_as: str = "JPEG") -> Picture:
-    stream = io.BytesIO()
-    Image.fromarray(np.round(np.clip(x, 0, 1) * 255).astype(np.uint8)).save(stream, saves_as, quality=quality)
-    with Image.open(stream) as image:
-        pixels: Picture = np.asarray(image.convert("RGB"), dtype=np.float32) / np.float32(255)
-    return pixels
+    return through_file(x, saves_as, quality=quality)
 
 
 def _rounded(x: Picture) -> Picture:

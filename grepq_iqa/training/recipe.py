@@ -76,7 +76,7 @@ class FeatureRecipe:
         head: the tower's last map, where it is pooled.
         distortion: the amounts of distortion, where there are any.
         region: the contrast of regions, where there is one.
-        fine: the amounts of light damage, where there are any.
+        fine: the amounts of light distortions, where there are any.
     """
 
     low_level: float

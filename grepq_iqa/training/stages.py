@@ -213,7 +213,7 @@ def _clip_high_level(
 
 
 def fine_detail_stage(photographs: Path, pristine: Path, out: Path, recipe: str, say: Say, *, workers: int = 1) -> None:
-    """Train the full-resolution branch, which sees light damage, into ``out``.
+    """Train the full-resolution branch, which sees light distortions, into ``out``.
 
     Args:
         photographs, pristine: folders of `prepare`.
@@ -228,11 +228,11 @@ def fine_detail_stage(photographs: Path, pristine: Path, out: Path, recipe: str,
 
     settings = load_recipe(recipe, "fine_detail", FineDetailRecipe)
     with _bars() as bars:
-        done = _count(bars, "series of light damage")
+        done = _count(bars, "series of light distortions")
         path = train_fine_detail(
             read_index(pristine), read_index(photographs), settings, out, workers=workers, on_done=done
         )
-    say(f"{path}: amounts of light damage, from {settings.series} series")
+    say(f"{path}: amounts of light distortions, from {settings.series} series")
 
 
 def export_stage(

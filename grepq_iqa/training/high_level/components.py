@@ -1,4 +1,4 @@
-"""What ordinary photographs differ by most: a direction of features reduced to their leading principal components.
+"""What in-the-wild images differ by most: a direction of features reduced to their leading principal components.
 
 A direction learned from synthetic distortions also leans on combinations of features in which photographs hardly
 differ, and there it is noise. What it says of photographs is kept as far as their leading components can say it, as in

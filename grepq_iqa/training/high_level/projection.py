@@ -7,7 +7,7 @@ good - bad is made invariant to light compression, which a tower made to recogni
 the embedding is moved along good - bad by how cluttered a photograph is (see :mod:`.clutter`), after and not during
 training, because ranking within contents would unlearn whatever differs between contents; and by the distance from an
 undistorted picture that the distortion head tells (see :mod:`.distortion_head`). Last, the direction is reduced to what
-ordinary photographs differ by (:mod:`.components`), and how much a picture's best regions exceed the whole is added
+in-the-wild images differ by (:mod:`.components`), and how much a picture's best regions exceed the whole is added
 (:mod:`.regions`). No human score is used.
 """
 
@@ -62,7 +62,7 @@ class ProjectionRecipe:
             costs score; 0 adds none; needs ``head``.
         distortion: the standard deviation of what the distortion head tells, likewise; needs ``[distortion_head]``.
         gcl_batch, gcl_extremes: images a step for the group contrastive loss, and how many best and worst of them.
-        components: of ordinary photographs' features, to which good - bad is reduced; 0 does not.
+        components: of in-the-wild images' features, to which good - bad is reduced; 0 does not.
         residual: the share that is kept of what these components do not hold, for distortions that no photograph has.
         region_layers: stages whose regions are compared; none compares none.
         region: the standard deviation along good - bad of what the best regions exceed the whole by, beside that of all
