@@ -21,7 +21,7 @@ from grepq_iqa.explain.sentences import describe, summary, title
 from grepq_iqa.explain.views import SCREEN, Pixels, channels_last, native_tiles, shrunk
 from grepq_iqa.results import Explanation, Reason, Score
 
-NATIVE_THRESHOLDS = {"sharpness": 3.0, "noise": 2.5, "compression": 1.5, "upscaling": 2.5}
+NATIVE_THRESHOLDS = {"sharpness": 1.5, "noise": 2.5, "compression": 1.5, "upscaling": 2.5}
 """Severities above which a thing is named though it shows at 100 % only. They are higher than a screen's, because
 cameras' own pixels are never as clean as shrunk ones."""
 FROM_NATIVE = ("compression", "upscaling")
