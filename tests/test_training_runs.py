@@ -141,6 +141,7 @@ NOT_OF_THE_PAPER = {
     **dict.fromkeys(("epochs", "copies_max_side"), 0),
     **dict.fromkeys(("fixed_copies", "equal_cells", "separate_views", "short_batches"), False),
 }
+OF_NO_REGIONS = {"components": 0, "residual": 1.0, "region_layers": [], "region": 0.0}
 """Settings that TINY leaves as they are."""
 
 
@@ -218,7 +219,7 @@ def test_config_says_what_the_runs_did_and_nothing_else(workshop, photos):
     assert found["low_level"]["distance_scale"] == float(f"{distance_scale:.3g}")
     assert found["high_level"]["logit_scale"] == float(f"{logit_scale:.3g}")
     assert found == {
-        "format": 2,
+        "format": 3,
         "family": "grepq",
         "name": "tiny",
         "low_level": {
@@ -257,7 +258,10 @@ def test_config_says_what_the_runs_did_and_nothing_else(workshop, photos):
             },
             "high_level": {
                 "recipe": "tiny.toml",
-                "settings": {name: recipe[name] for name in ("high_level", "distortion_head")},
+                "settings": {
+                    "high_level": recipe["high_level"] | OF_NO_REGIONS,
+                    "distortion_head": recipe["distortion_head"],
+                },
                 "data": [{"role": role, **photographs} for role in ("pristine", "unlabeled")],
                 "base_model": [
                     {
@@ -283,8 +287,8 @@ def test_config_says_what_the_runs_did_and_nothing_else(workshop, photos):
             },
             "export": {
                 "recipe": "tiny.toml",
-                "scoring": recipe["scoring"],
-                "features": recipe["features"],
+                "scoring": recipe["scoring"] | {"ridge": 0.0},
+                "features": recipe["features"] | {"region": 1.0, "fine": 1.0},
                 "data": [{"role": role, **photographs} for role in ("pristine", "unlabeled")],
                 "pristine_tiles": sum(map(len, tiles.values())),
                 "unlabeled_images": 4,
@@ -457,7 +461,7 @@ def test_a_changed_setting_makes_anew_what_depends_on_it(trained_before, retrain
     after = retrain(trained_before, projection=projection, distortion=distortion)
     assert before.items() <= after.items() and kinds(set(after) - set(before)) == anew
     settings = read_high_level(trained_before).record["settings"]
-    assert settings["high_level"] == tomllib.loads(TINY)["high_level"] | projection
+    assert settings["high_level"] == tomllib.loads(TINY)["high_level"] | OF_NO_REGIONS | projection
     assert settings["distortion_head"] == tomllib.loads(TINY)["distortion_head"] | distortion
 
 

@@ -39,7 +39,7 @@ def encoder_config(recipe: ProjectionRecipe, head: DistortionHeadRecipe | None =
         "center_weighted": recipe.center_weighted,
         "head": recipe.head,
         "distortion_head": {"start": head.start, "outputs": list(OUTPUTS)} if head else None,
-        "region_contrast": {"layers": list(recipe.region_layers)} if recipe.region_layers else None,
+        **({"region_contrast": {"layers": list(recipe.region_layers)}} if recipe.region_layers else {}),
         "dim": SENTENCE_DIM,
         "mean": [0.5, 0.5, 0.5],
         "std": [0.5, 0.5, 0.5],
