@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from grepq_iqa.data.decoding.pillow_images import MOST_NATIVE_PIXELS
 from grepq_iqa.data.images import DecodedImage, decode_image
 from grepq_iqa.errors import ImageError
 from grepq_iqa.explain.measures import MEASURES, measure
@@ -28,8 +29,6 @@ FROM_NATIVE = ("compression", "upscaling")
 """Amounts that are properties of the file's own pixels: shrinking wipes their traces."""
 AT_NATIVE = " at 100 %"
 SATURATIONS = ("dull", "garish")
-MOST_NATIVE_PIXELS = 60_000_000
-"""Larger pictures are judged reduced to about so many: their own pixels would take gigabytes."""
 
 
 def explain_image(

@@ -124,7 +124,7 @@ def load_components(name: str, files: Mapping[str, Path]) -> ModelComponents:
     fine = read_stored(files[FINE_DETAIL]) if FINE_DETAIL in files else {}
     if PRISTINE in files:
         low |= read_stored(files[PRISTINE])
-    encoder_hash = hash_encoders(stored, low, high, *([fine] if fine else []))
+    encoder_hash = hash_encoders(stored, low, high, fine)
 
     pristine = [_array(low, key, name, LOW_LEVEL) for key in ("pristine.mean", "pristine.cov")]
     prompts = {key.removeprefix("prompts."): value for key, value in high.items() if key.startswith("prompts.")}

@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from grepq_iqa.data.close_ups import Box
 from grepq_iqa.data.decoding.job import Job, Pixels
 from grepq_iqa.data.decoding.management import PLAIN, Signal, managed, signaled
 from grepq_iqa.data.decoding.orientation import turned
@@ -42,7 +43,7 @@ def finish_values(
     return np.ascontiguousarray(colors, dtype=np.float32)
 
 
-def _cut(planes: list[NDArray[np.float32]], box: tuple[int, int, int, int]) -> Pixels:
+def _cut(planes: list[NDArray[np.float32]], box: Box) -> Pixels:
     left, top, right, bottom = box
     cuts = [np.clip(plane[top:bottom, left:right], 0, 1) for plane in planes]
     return np.stack(cuts if len(cuts) == 3 else cuts[:1] * 3)

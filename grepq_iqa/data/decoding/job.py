@@ -12,7 +12,7 @@ from typing import Any, TypeAlias, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from grepq_iqa.data.close_ups import close_up_boxes
+from grepq_iqa.data.close_ups import Box, close_up_boxes
 from grepq_iqa.errors import ImageError
 
 Pixels: TypeAlias = "NDArray[np.float32]"
@@ -44,9 +44,7 @@ class Job:
     close_up: tuple[int, int] | None = None
     close_ups: list[Pixels] = field(default_factory=list)
 
-    def take_close_ups(
-        self, screen: Pixels, size: tuple[int, int], cut: Callable[[tuple[int, int, int, int]], Pixels]
-    ) -> None:
+    def take_close_ups(self, screen: Pixels, size: tuple[int, int], cut: Callable[[Box], Pixels]) -> None:
         """Keep cuts of a picture that was shrunk to ``screen``, where they are wanted.
 
         Args:

@@ -16,9 +16,10 @@ from grepq_iqa.errors import ImageError
 
 SIXTEEN_BIT_MODES = {"I;16", "I;16L", "I;16B", "I;16N"}
 MOST_NATIVE_PIXELS = 60_000_000
-"""Larger JPEGs are decoded reduced even where close-ups are wanted: their own pixels would take a second."""
-REDUCING_GAP = 2.0
-"""Of Pillow: a large picture is first reduced by whole numbers to twice what is wanted."""
+"""Larger pictures are looked at reduced where that can be: their own pixels would take seconds and gigabytes."""
+REDUCING_GAP, WHOLE_GAP = 3.0, 2.0
+"""Of Pillow: a picture is first reduced by whole numbers to so many times what is wanted; less where all of it was
+decoded, for speed."""
 _ALPHA_MODES = {"LA", "La", "RGBA", "RGBa", "PA"}
 
 
@@ -77,14 +78,15 @@ def decode_opened(
         image = _on_white(image, tuple(frame))
     native = image
     if job.max_side and max(image.size) > job.max_side:
-        image = image.resize(fitted(image.size, job.max_side), Image.Resampling.LANCZOS, reducing_gap=REDUCING_GAP)
+        gap = WHOLE_GAP if whole else REDUCING_GAP
+        image = image.resize(fitted(image.size, job.max_side), Image.Resampling.LANCZOS, reducing_gap=gap)
     alpha_image = image.getchannel("A") if image.mode in _ALPHA_MODES else None
     pixels = signaled(unit_of(flat_rgb(image)), signal, job) if signal else unit_of(icc_to_srgb(image, profile))
     if alpha_image is not None:
         opacity = unit_of(alpha_image)
         pixels = pixels * opacity + (1 - opacity)
-    if native is not image:  # color management changes no noise, no blur and no grid of blocks, so cuts go without
-        job.take_close_ups(pixels, native.size, lambda box: unit_of(flat_rgb(native.crop(box))))
+    # Color management changes no noise, no blur and no grid of blocks, so cuts go without.
+    job.take_close_ups(pixels, native.size, lambda box: unit_of(flat_rgb(native.crop(box))))
     return pixels
 
 
