@@ -15,6 +15,7 @@ from safetensors.numpy import load, save
 from sklearn.linear_model import Ridge
 
 from grepq_iqa.calibration.groups import find_groups
+from grepq_iqa.calibration.near_rows import RowsInFile, near_pairs
 from grepq_iqa.calibration.regressor import MOSRegressor
 from grepq_iqa.calibration.units import summed, unit_numbers
 from grepq_iqa.calibration.validation import cross_validate, learning_curve
@@ -211,7 +212,7 @@ def test_reasons_are_told():
 
 
 def test_near_pairs_are_those_of_a_plain_loop(monkeypatch):
-    monkeypatch.setattr("grepq_iqa.calibration.groups._BLOCK", 40)
+    monkeypatch.setattr("grepq_iqa.calibration.near_rows._MOST_ROWS", 7)
     X = np.random.default_rng(0).normal(size=(30, 5))
     found = find_groups(X, feature_mean=np.zeros(5), feature_scale=np.ones(5), threshold=0.6)
     Z = X.clip(-3, 3)
@@ -219,6 +220,35 @@ def test_near_pairs_are_those_of_a_plain_loop(monkeypatch):
     for _ in range(30):
         near = (near.astype(int) @ near) > 0
     np.testing.assert_array_equal(found.units[:, None] == found.units, near)
+
+
+@pytest.mark.parametrize("block", [1, 4, 1000])
+def test_rows_in_a_file_have_the_groups_of_rows_in_memory(tmp_path, monkeypatch, block):
+    monkeypatch.setattr("grepq_iqa.calibration.near_rows._MOST_ROWS", block)
+    X = np.random.default_rng(0).normal(size=(12, 40)).astype(np.float32)
+    X[3], X[9] = X[1], X[2] + 0.05
+    (tmp_path / "rows").write_bytes(X.tobytes())
+    chosen = np.array([9, 2, 1, 5, 3])
+    statistics = {"feature_mean": np.zeros(40), "feature_scale": np.ones(40)}
+    with (tmp_path / "rows").open("rb") as file:
+        found = find_groups(RowsInFile(file, 40, chosen), **statistics)
+    assert found.found == find_groups(X[chosen], **statistics).found
+    assert [group.rows for group in found.found] == [(0, 1), (2, 4)]
+
+
+@given(st.integers(0, 20), st.integers(1, 4), st.floats(-0.5, 3), st.integers(1, 9))
+def test_near_pairs_and_their_distances_are_those_of_a_double_loop(rows, dim, threshold, block):
+    X = np.random.default_rng(rows).normal(size=(rows, dim))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("grepq_iqa.calibration.near_rows._MOST_ROWS", block)
+        found = {pair[:2]: pair[2] for pair in near_pairs(X, threshold)}
+    slow = {
+        (i, j): float(np.sqrt(np.mean((X[i] - X[j]) ** 2)))
+        for i in range(rows)
+        for j in range(i + 1, rows)
+        if np.sqrt(np.mean((X[i] - X[j]) ** 2)) <= threshold
+    }
+    assert found == pytest.approx(slow, abs=1e-6)
 
 
 @pytest.mark.parametrize("method", ["i-optimal", "d-optimal", "k-center", "random"])

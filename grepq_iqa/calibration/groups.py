@@ -17,7 +17,7 @@ Example:
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,7 +26,8 @@ from numpy.typing import ArrayLike, NDArray
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 
-from grepq_iqa.calibration.regressor import Array, feature_statistics, standardize
+from grepq_iqa.calibration.near_rows import RowsInFile, Standardized, block_slices, near_pairs
+from grepq_iqa.calibration.regressor import Array, feature_statistics
 from grepq_iqa.calibration.units import Units, blocks, unit_count, unit_numbers
 from grepq_iqa.errors import LabelsError, UsageError
 
@@ -38,8 +39,6 @@ NEAR_EQUAL_THUMBNAILS = 0.1
 BOTH_NEAR = (0.42, 0.63)
 # Standard deviation below which a thumbnail is flat, and says nothing: 6 of 255.
 _FLAT = 6 / 255
-# Distances held at once: 8 MiB of float64, three times over while they are computed.
-_BLOCK = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -80,7 +79,7 @@ class Groups:
 
 
 def find_groups(
-    features: ArrayLike,
+    features: ArrayLike | RowsInFile,
     hashes: Sequence[str | None] | None = None,
     names: ArrayLike | Sequence[object] | None = None,
     *,
@@ -92,7 +91,7 @@ def find_groups(
     """Groups of rows; whatever is joined to one of a group's rows joins the group.
 
     Args:
-        features: ``(n, d)``.
+        features: ``(n, d)``, or as many rows in a file.
         hashes: ``(n,)`` digests of the files' bytes; None, for one or all, where they are not known.
         names: ``(n,)`` groups that the user names; None or "" puts a row into none.
         thumbnails: ``(n,)`` of `grepq_iqa.data.thumbnails.gray_thumbnail`; None, for one or all, where there is none.
@@ -107,7 +106,7 @@ def find_groups(
         LabelsError: hashes or names are not one for each row.
         UsageError: features that are not ``(n, d)``, or statistics that do not fit them.
     """
-    X = np.asarray(features)
+    X = features if isinstance(features, RowsInFile) else np.asarray(features)
     links = find_links(
         X,
         hashes,
@@ -121,7 +120,7 @@ def find_groups(
 
 
 def find_links(
-    features: ArrayLike,
+    features: ArrayLike | RowsInFile,
     hashes: Sequence[str | None] | None = None,
     names: ArrayLike | Sequence[object] | None = None,
     *,
@@ -131,42 +130,28 @@ def find_links(
     threshold: float = NEAR_EQUAL,
 ) -> dict[str, NDArray[np.intp]]:
     """Pairs ``(k, 2)`` of rows that are not independent, by reason; arguments and errors as of `find_groups`."""
-    X = np.asarray(features)
-    if X.ndim != 2:
+    X = features if isinstance(features, RowsInFile) else np.asarray(features)
+    if len(X.shape) != 2:
         raise UsageError(f"features must be of shape (images, d), got shape {X.shape}")
-    rows = [hashlib.blake2b(row.tobytes(), digest_size=16).digest() for row in np.ascontiguousarray(X)]
+    rows = [hashlib.blake2b(row.tobytes(), digest_size=16).digest() for block in block_slices(X) for row in X[block]]
     pictures = normalized_thumbnails(_one_each(thumbnails, len(X), "thumbnail"))
     links = {
         "same bytes": _equal(_one_each(hashes, len(X), "hash")),
         "equal features": _equal(rows),
         "nearly equal features": np.empty((0, 2), dtype=np.intp),
-        "nearly equal pictures": _as_array(near_pairs(pictures, NEAR_EQUAL_THUMBNAILS)),
+        "nearly equal pictures": _as_array(pair[:2] for pair in near_pairs(pictures, NEAR_EQUAL_THUMBNAILS)),
         "named": _equal(_one_each(names, len(X), "group")),
     }
     if feature_mean is not None and feature_scale is not None and len(X):
         mean, scale = feature_statistics(np.empty((0, X.shape[1])), feature_mean, feature_scale)
-        Z = standardize(X.astype(np.float64), mean, scale)
-        links["nearly equal features"] = _as_array(near_pairs(Z, threshold))
-        candidates = _as_array(near_pairs(Z, BOTH_NEAR[0] if threshold >= 0 else threshold))
+        widest = max(threshold, BOTH_NEAR[0]) if threshold >= 0 else threshold
+        near = list(near_pairs(Standardized(X, mean, scale), widest))
+        links["nearly equal features"] = _as_array(pair[:2] for pair in near if pair[2] <= threshold)
+        candidates = _as_array(pair[:2] for pair in near if pair[2] <= BOTH_NEAR[0])
         apart = np.sqrt(((pictures[candidates[:, 0]] - pictures[candidates[:, 1]]) ** 2).mean(axis=1))
         both = candidates[apart <= BOTH_NEAR[1]]
         links["nearly equal pictures"] = np.concatenate([links["nearly equal pictures"], both])
     return links
-
-
-def near_pairs(Z: Array, threshold: float) -> Iterator[tuple[int, int]]:
-    """Pairs ``(i, j)``, i below j, of standardized rows ``(n, d)`` no farther apart than the threshold."""
-    if not len(Z):
-        return
-    limit = np.sign(threshold) * threshold**2 * Z.shape[1]
-    squares = np.einsum("ij,ij->i", Z, Z)  # without a second array of that size
-    step = max(1, _BLOCK // len(Z))
-    for start in range(0, len(Z), step):
-        block = slice(start, start + step)
-        distances = squares[block, None] + squares[start:] - 2 * Z[block] @ Z[start:].T
-        for i, j in np.argwhere(distances <= limit):
-            if i < j:
-                yield start + int(i), start + int(j)
 
 
 def _one_each(values: ArrayLike | Sequence[object] | None, rows: int, label: str) -> list[Any]:

@@ -8,7 +8,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from grepq_iqa.calibration.groups import BOTH_NEAR, find_groups, near_pairs, normalized_thumbnails
+from grepq_iqa.calibration.groups import BOTH_NEAR, find_groups, normalized_thumbnails
+from grepq_iqa.calibration.near_rows import RowsInFile, near_pairs
 
 
 class CopyFinder:
@@ -48,11 +49,8 @@ class CopyFinder:
             if self._dim is None:
                 groups = find_groups(np.arange(len(rows))[:, None], thumbnails=thumbnails)
             else:
-                self._features.flush()
-                stored = np.memmap(self._features, dtype=np.float32, mode="r").reshape(-1, self._dim)
-                groups = find_groups(
-                    stored[rows], thumbnails=thumbnails, feature_mean=self._mean, feature_scale=self._scale
-                )
+                stored = RowsInFile(self._features, self._dim, rows)
+                groups = find_groups(stored, thumbnails=thumbnails, feature_mean=self._mean, feature_scale=self._scale)
             return [[self._numbers[rows[i]] for i in group.rows] for group in groups.found]
         finally:
             self._features.close()
@@ -62,4 +60,4 @@ def _alike(thumbnails: Sequence[NDArray[np.float32]]) -> set[int]:
     """Positions of the pictures that have another one within the wider of the two limits of copies."""
     pictures = normalized_thumbnails(thumbnails)
     usable = np.flatnonzero(np.isfinite(pictures).all(axis=1))
-    return {int(usable[i]) for pair in near_pairs(pictures[usable], BOTH_NEAR[1]) for i in pair}
+    return {int(usable[i]) for pair in near_pairs(pictures[usable], BOTH_NEAR[1]) for i in pair[:2]}
