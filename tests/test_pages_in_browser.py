@@ -281,12 +281,26 @@ def test_many_photographs_have_their_pictures_beside_the_page(visit, photographs
     page = visit(path)
     assert page.evaluate("document.querySelector('#p0 img').src").endswith("jpg")
     until(page, "document.querySelector('#p0 img').naturalWidth > 0")
-    assert page.evaluate("getComputedStyle(document.querySelector('figure')).contentVisibility") == "auto"
+    assert page.evaluate("getComputedStyle(document.querySelector('.part')).contentVisibility") == "auto"
     # Far below nothing is loaded yet; there, it is.
     far = "[...document.querySelectorAll('figure:not([hidden]) img')].at(-1)"
     assert page.evaluate(f"{far}.complete && {far}.naturalWidth") in (0, False)
     page.evaluate(f"{far}.scrollIntoView()")
     until(page, f"{far}.naturalWidth > 0")
+
+
+def test_parts_of_the_report_are_whole_rows_at_any_width(visit, photographs, tmp_path):
+    page = visit(report(tmp_path / "r.html", photographs * 12))
+    counts = """() => [...document.querySelectorAll(".part:not([hidden])")].map(part =>
+        [part.children.length, getComputedStyle(part).gridTemplateColumns.split(" ").length])"""
+    widths = set()
+    for width in (320, 700, 1280):
+        page.set_viewport_size({"width": width, "height": 800})
+        until(page, f"({counts})().slice(0, -1).every(([members, columns]) => members === 12 * columns)")
+        found = page.evaluate(counts)
+        widths.add(found[0][1])
+        assert sum(members for members, _ in found) == len(photographs) * 12
+    assert len(widths) == 3 and len(found) > 1
 
 
 # --- labeling -------------------------------------------------------------------------------------------------------

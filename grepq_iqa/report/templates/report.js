@@ -93,14 +93,34 @@ function wanted(row) {
   return !$("copies").checked || groupOf.has(row.number);
 }
 
+// Parts of whole rows, so that no gap shows between them.
+const ROWS = 12, HEIGHT = 15.5;  // rows a part; rem, about, of a row out of sight
+let across = 0;
+
+function standInParts() {
+  if (!grid.querySelector(".part")) { grid.classList.add("in-parts"); grid.replaceChildren(part([])); }
+  across = columns();
+  const parts = [];
+  for (let at = 0; at < shown.length; at += ROWS * across) parts.push(part(shown.slice(at, at + ROWS * across)));
+  if (!parts.length) parts.push(part([]));
+  const rest = part(rows.filter(row => figures[row.number].hidden));
+  rest.hidden = true;
+  grid.replaceChildren(...parts, rest);
+}
+
+function part(members) {
+  const made = element("div", undefined, "part");
+  made.style.containIntrinsicHeight = `auto ${Math.ceil(members.length / Math.max(1, across)) * HEIGHT}rem`;
+  made.append(...members.map(row => figures[row.number]));
+  return made;
+}
+
 function update() {
   const compare = orders.get($("sort").value).compare;
   shown = rows.filter(wanted).sort((a, b) => compare(a, b) || a.number - b.number);
   const visible = new Set(shown.map(row => row.number));
-  const order = document.createDocumentFragment();
-  for (const row of shown) { figures[row.number].hidden = false; order.append(figures[row.number]); }
-  for (const row of rows) if (!visible.has(row.number)) { figures[row.number].hidden = true; order.append(figures[row.number]); }
-  grid.append(order);
+  for (const row of rows) figures[row.number].hidden = !visible.has(row.number);
+  standInParts();
   for (const figure of grid.querySelectorAll('[tabindex="0"]')) figure.tabIndex = -1;
   if (shown.length) figures[shown[0].number].tabIndex = 0;
   $("shown").textContent = shown.length === rows.length
@@ -273,8 +293,14 @@ function focus(row) {
 }
 
 function columns() {
-  return getComputedStyle(grid).gridTemplateColumns.split(" ").length;
+  return getComputedStyle(grid.querySelector(".part")).gridTemplateColumns.split(" ").length;
 }
+new ResizeObserver(() => {
+  if (matchMedia("print").matches || columns() === across) return;
+  const focused = figures.indexOf(document.activeElement);
+  standInParts();
+  if (focused >= 0) focus(rows[focused]);  // an element that is moved loses it
+}).observe(grid);
 
 document.addEventListener("keydown", event => {
   if (event.ctrlKey || event.metaKey || event.altKey) return;
