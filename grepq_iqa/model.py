@@ -88,6 +88,7 @@ class GRepQ:
         low = config["low_level"]
         self._patch = low.get("patch", PATCH)
         self._ridge = low.get("ridge", zero_shot.RIDGE)
+        self._prior_patches = low.get("prior_patches")
         self._distance_scale = low.get("distance_scale", zero_shot.DISTANCE_SCALE)
         self._logit_scale = config["high_level"].get("logit_scale", zero_shot.LOGIT_SCALE)
         self.feature_mean = components.features.get("mean")
@@ -681,7 +682,12 @@ class GRepQ:
     def _score(self, patches: zero_shot.Moments, embedding: NDArray[Any], warnings: tuple[str, ...]) -> Score:
         components = self._components
         distance = zero_shot.distance_to_pristine(
-            patches.mean, patches.covariance, components.pristine_mean, components.pristine_covariance, self._ridge
+            patches.mean,
+            patches.covariance,
+            components.pristine_mean,
+            components.pristine_covariance,
+            self._ridge,
+            zero_shot.own_share(patches.count, self._prior_patches),
         )
         low = zero_shot.low_level_quality(distance, self._distance_scale)
         high = self._high_level_score(embedding)

@@ -15,6 +15,7 @@ Array = NDArray[np.float64]
 LOGIT_SCALE = 10.0
 DISTANCE_SCALE = 100.0
 RIDGE = 1e-3
+OWN_SHARE = 0.5
 
 
 class Moments:
@@ -51,16 +52,40 @@ class Moments:
 
 
 def distance_to_pristine(
-    mean: Array, covariance: Array, pristine_mean: Array, pristine_covariance: Array, ridge: float = RIDGE
+    mean: Array,
+    covariance: Array,
+    pristine_mean: Array,
+    pristine_covariance: Array,
+    ridge: float = RIDGE,
+    own_share: float = OWN_SHARE,
 ) -> float:
-    """``sqrt((mu_p - mu_t)^T ((S_p + S_t) / 2 + ridge I)^-1 (mu_p - mu_t))``, at least 0 (NIQE's distance).
+    """``sqrt((mu_p - mu_t)^T (a S_t + (1 - a) S_p + ridge I)^-1 (mu_p - mu_t))``, at least 0 (NIQE's distance).
 
-    The paper's ridge is 0.001; more of it counts directions less in which features hardly vary at all.
+    Args:
+        mean, covariance: of the picture's patches, mu_t and S_t.
+        pristine_mean, pristine_covariance: of pristine patches, mu_p and S_p.
+        ridge: the paper's is 0.001; more of it counts directions less in which features hardly vary at all.
+        own_share: a, the paper's is one half; see `own_share`.
     """
     difference = np.asarray(pristine_mean, np.float64) - mean
-    pooled = (np.asarray(pristine_covariance, np.float64) + covariance) / 2 + ridge * np.eye(len(difference))
+    pooled = own_share * covariance + (1 - own_share) * np.asarray(pristine_covariance, np.float64)
+    pooled = pooled + ridge * np.eye(len(difference))
     result: float = float(max(0.0, float(difference @ np.linalg.solve(pooled, difference)))) ** 0.5
     return result
+
+
+def own_share(patches: int, prior_patches: float | None) -> float:
+    """What a picture's own covariance counts in the distance to pristine patches, in [0, 1].
+
+    A picture with little going on in it is further from pristine ones by its own measure than by theirs. But few
+    patches tell little of their covariance, so pristine patches stand in for ``prior_patches`` of them, as the prior of
+    an inverse Wishart distribution does (Gelman et al., "Bayesian Data Analysis", section 3.6).
+
+    Args:
+        patches: that the picture has.
+        prior_patches: that pristine ones count for; None is the paper's equal shares, whatever the number.
+    """
+    return OWN_SHARE if prior_patches is None else patches / (patches + prior_patches)
 
 
 def low_level_quality(distance: float, scale: float = DISTANCE_SCALE) -> float:

@@ -19,7 +19,7 @@ from scipy import ndimage
 from grepq_iqa import GRepQ
 from grepq_iqa.data.image_paths import iter_image_paths
 from grepq_iqa.files import sha256_of
-from grepq_iqa.training.reasons import clean_start
+from grepq_iqa.training.data.pictures import clean_start
 
 SIGMAS = (2, 4, 8)
 CENTERS = {"middle": (0.5, 0.5), "corner": (0.65, 0.3)}

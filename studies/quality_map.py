@@ -29,8 +29,7 @@ from grepq_iqa.explain.measures import LUMA
 from grepq_iqa.explain.quality_map import MARKED, quality_map
 from grepq_iqa.files import sha256_of
 from grepq_iqa.training.data.distortions import Picture, distort
-from grepq_iqa.training.data.pictures import read_picture
-from grepq_iqa.training.reasons import clean_start
+from grepq_iqa.training.data.pictures import clean_start, read_picture
 
 DAMAGES = ("gaussian_blur", "white_noise", "jpeg")
 SHRINK = 0.6

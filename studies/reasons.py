@@ -27,7 +27,8 @@ from grepq_iqa.explain.measures import measure
 from grepq_iqa.explain.network import GROUPS, Network, load_network
 from grepq_iqa.files import sha256_of
 from grepq_iqa.training.data.distortions import SEVERITIES, Picture, compose
-from grepq_iqa.training.reasons import clean_start, saved
+from grepq_iqa.training.data.pictures import clean_start
+from grepq_iqa.training.reasons import saved
 
 SHRINK, SIDE = 0.6, 400
 PAIRS = 3  # of every photograph

@@ -28,7 +28,7 @@ from grepq_iqa.data.image_paths import iter_image_paths
 from grepq_iqa.data.images import load_image
 from grepq_iqa.files import sha256_of
 from grepq_iqa.training.data.distortions import SEVERITIES, Picture, distort
-from grepq_iqa.training.reasons import clean_start
+from grepq_iqa.training.data.pictures import clean_start
 
 FAMILIES = ("gaussian_blur", "white_noise", "jpeg", "underexposure")
 MILD = {"jpeg": (90, 85, 70, 50, 30), "noise": (2, 4, 8, 16, 32), "blur": (0.4, 0.8, 1.5, 3, 5)}

@@ -66,7 +66,8 @@ def test_exact_and_formula_agree(compact, photos):
     cos = [f @ t / np.linalg.norm(f) / np.linalg.norm(t) for t in (parts.prompts["good"], parts.prompts["bad"])]
     q_high = 1 / (1 + np.exp(-high["logit_scale"] * (cos[0] - cos[1])))
     delta = parts.pristine_mean - patches.mean(0)
-    pooled = (parts.pristine_covariance + np.cov(patches.T)) / 2 + low["ridge"] * np.eye(128)
+    own = len(patches) / (len(patches) + low["prior_patches"])
+    pooled = own * np.cov(patches.T) + (1 - own) * parts.pristine_covariance + low["ridge"] * np.eye(128)
     d = np.sqrt(delta @ np.linalg.inv(pooled) @ delta)
     q_low = 1 - 1 / (1 + np.exp(-d / low["distance_scale"]))
     score = compact.score(photos[2])

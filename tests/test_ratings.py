@@ -15,10 +15,12 @@ from grepq_iqa import GRepQ
 from grepq_iqa.calibration.ratings import RatingsPredictor, likeness, read_ratings, write_ratings
 from grepq_iqa.errors import LabelsError, NotFittedError, UsageError, WeightsError
 from grepq_iqa.training.ratings import _fit_kernel, fit_ratings
+from grepq_iqa.training.ratings_network import fit_networks
 from grepq_iqa.training.recipe import RatingsRecipe, load_recipe
 from grepq_iqa.weights.model_card import model_card
 
 RECIPE = RatingsRecipe(score_share=0.15, parts=4)
+WITH_NETWORKS = dataclasses.replace(RECIPE, network_share=0.6, networks=2, hidden=8, epochs=80)
 
 
 @pytest.fixture(scope="module")
@@ -31,13 +33,14 @@ def rated() -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     return features, score, np.clip(better + rng.normal(size=800) * np.interp(better, [30, 70], [8, 2]), 0, 100)
 
 
-def fitted(rated) -> RatingsPredictor:
+def fitted(rated, recipe: RatingsRecipe = RECIPE) -> RatingsPredictor:
     features, score, opinions = (part[:500] for part in rated)
-    return fit_ratings(features, score, opinions, RECIPE, mean=np.zeros(12), scale=np.ones(12))[0]
+    return fit_ratings(features, score, opinions, recipe, mean=np.zeros(12), scale=np.ones(12))[0]
 
 
-def test_opinions_of_new_photographs(rated):
-    predictor = fitted(rated)
+@pytest.mark.parametrize("recipe", [RECIPE, WITH_NETWORKS], ids=["plain", "networks"])
+def test_opinions_of_new_photographs(rated, recipe):
+    predictor = fitted(rated, recipe)
     features, score, opinions = (part[500:] for part in rated)
     expected = predictor.opinion(features, score)
     assert np.corrcoef(expected, opinions)[0, 1] > 0.85 and abs(np.mean(expected - opinions)) < 1.5
@@ -46,12 +49,35 @@ def test_opinions_of_new_photographs(rated):
     by_hand = sum(z * predictor.coef) + predictor.score_coef[0] * score[0] + predictor.intercept[0]
     for point, dual in zip(predictor.points, predictor.dual, strict=True):
         by_hand += dual * np.exp(-np.linalg.norm(z @ predictor.basis - point) / predictor.width[0])
-    assert expected[0] == pytest.approx(by_hand)
+    if recipe.network_share:
+        (first, first_bias), (last, last_bias) = predictor.networks
+        assert first.shape == (2, 12, 8)
+        for k in range(2):
+            hidden = [max(0.0, float(z @ first[k, :, unit] + first_bias[k, 0, unit])) for unit in range(8)]
+            by_hand += (float(np.dot(hidden, last[k, :, 0])) + float(last_bias[k, 0, 0])) / 2
+    assert expected[0] == pytest.approx(by_hand, rel=1e-5)
 
 
+def test_networks_bend_where_a_line_cannot_and_never_saw_what_they_are_judged_on(rated):
+    rng = np.random.default_rng(1)
+    Z = rng.normal(size=(400, 4))
+    y = 50 + 10 * np.abs(Z[:, 0]) + rng.normal(size=400)
+    recipe = dataclasses.replace(WITH_NETWORKS, hidden=32, epochs=200)
+    found = fit_networks(Z, y, recipe)
+    assert np.corrcoef(found.unseen_predictions, y)[0, 1] > 0.6 and abs(np.mean(found.unseen_predictions - y)) < 2
+    changed = y.copy()
+    changed[7] = 500
+    again = fit_networks(Z, changed, recipe)
+    assert again.unseen_predictions[7] == found.unseen_predictions[7]
+    assert (again.unseen_predictions != found.unseen_predictions).sum() >= 200
+    for one, other in zip(found.layers, fit_networks(Z, y, recipe).layers, strict=True):
+        np.testing.assert_array_equal(one[0], other[0])
+
+
+@pytest.mark.parametrize("recipe", [RECIPE, WITH_NETWORKS], ids=["plain", "networks"])
 @pytest.mark.parametrize("confidence", [0.8, 0.9, 0.95])
-def test_intervals_hold_in_every_part_of_the_range(rated, confidence):
-    predictor = fitted(rated)
+def test_intervals_hold_in_every_part_of_the_range(rated, confidence, recipe):
+    predictor = fitted(rated, recipe)
     features, score, opinions = (part[500:] for part in rated)
     expected = predictor.opinion(features, score)
     low, high = predictor.interval(expected, confidence)
@@ -92,13 +118,20 @@ def test_too_few_ratings(rated):
         fit_ratings(*(part[:60] for part in rated), RECIPE, mean=np.zeros(12), scale=np.ones(12))
 
 
-def test_file_round_trip_and_damage(rated, tmp_path):
-    predictor, path = fitted(rated), tmp_path / "ratings.safetensors"
+@pytest.mark.parametrize("recipe", [RECIPE, WITH_NETWORKS], ids=["plain", "networks"])
+def test_file_round_trip(rated, tmp_path, recipe):
+    predictor, path = fitted(rated, recipe), tmp_path / "ratings.safetensors"
     write_ratings(path, predictor, "e" * 64)
     again = read_ratings(path, "e" * 64, "m")
-    for field in dataclasses.fields(predictor):
-        np.testing.assert_array_equal(getattr(again, field.name), getattr(predictor, field.name))
-    assert again.hash == predictor.hash
+    assert again.state().keys() == predictor.state().keys() and again.hash == predictor.hash
+    for name, values in predictor.state().items():
+        np.testing.assert_array_equal(again.state()[name], values)
+    np.testing.assert_array_equal(again.opinion(*rated[:2]), predictor.opinion(*rated[:2]))
+
+
+def test_a_damaged_file_is_refused(rated, tmp_path):
+    predictor, path = fitted(rated, WITH_NETWORKS), tmp_path / "ratings.safetensors"
+    write_ratings(path, predictor, "e" * 64)
     with pytest.raises(WeightsError, match="other encoders"):
         read_ratings(path, "f" * 64, "m")
     state = load_file(path)
@@ -107,6 +140,8 @@ def test_file_round_trip_and_damage(rated, tmp_path):
         ({"scale": 0 * state["scale"]}, "not positive"),
         ({"intercept": np.array([np.nan], "f4")}, "not finite"),
         ({"more": state["coef"]}, "unexpected"),
+        ({"layers.0.weight": state["layers.0.weight"][:, :5]}, "networks do not fit 12 features"),
+        ({"layers.1.bias": np.full((2, 1, 1), np.inf, "f4")}, "networks do not fit"),
     ):
         save_file(state | damage, path, metadata={"encoder_hash": "e" * 64})
         with pytest.raises(WeightsError, match=word):

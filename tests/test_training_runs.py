@@ -141,7 +141,12 @@ NOT_OF_THE_PAPER = {
     **dict.fromkeys(("epochs", "copies_max_side"), 0),
     **dict.fromkeys(("fixed_copies", "equal_cells", "separate_views", "short_batches"), False),
 }
-OF_NO_REGIONS = {"components": 0, "residual": 1.0, "region_layers": [], "region": 0.0}
+LEFT_ALONE = {"components": 0, "residual": 1.0, "region_layers": [], "region": 0.0} | {
+    "likeness": 0.0,
+    "likeness_components": 200,
+    "likeness_copies": 8,
+    "constant": 0.0,
+}
 """Settings that TINY leaves as they are."""
 
 
@@ -259,7 +264,7 @@ def test_config_says_what_the_runs_did_and_nothing_else(workshop, photos):
             "high_level": {
                 "recipe": "tiny.toml",
                 "settings": {
-                    "high_level": recipe["high_level"] | OF_NO_REGIONS,
+                    "high_level": recipe["high_level"] | LEFT_ALONE,
                     "distortion_head": recipe["distortion_head"],
                 },
                 "data": [{"role": role, **photographs} for role in ("pristine", "unlabeled")],
@@ -287,7 +292,7 @@ def test_config_says_what_the_runs_did_and_nothing_else(workshop, photos):
             },
             "export": {
                 "recipe": "tiny.toml",
-                "scoring": recipe["scoring"] | {"ridge": 0.0},
+                "scoring": recipe["scoring"] | {"ridge": 0.0, "prior_patches": 0.0},
                 "features": recipe["features"] | {"region": 1.0, "fine": 1.0},
                 "data": [{"role": role, **photographs} for role in ("pristine", "unlabeled")],
                 "pristine_tiles": sum(map(len, tiles.values())),
@@ -461,7 +466,7 @@ def test_a_changed_setting_makes_anew_what_depends_on_it(trained_before, retrain
     after = retrain(trained_before, projection=projection, distortion=distortion)
     assert before.items() <= after.items() and kinds(set(after) - set(before)) == anew
     settings = read_high_level(trained_before).record["settings"]
-    assert settings["high_level"] == tomllib.loads(TINY)["high_level"] | OF_NO_REGIONS | projection
+    assert settings["high_level"] == tomllib.loads(TINY)["high_level"] | LEFT_ALONE | projection
     assert settings["distortion_head"] == tomllib.loads(TINY)["distortion_head"] | distortion
 
 

@@ -12,7 +12,14 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from grepq_iqa.data.patches import iter_patches, reflect_up_to
-from grepq_iqa.zero_shot import Moments, cosine, distance_to_pristine, high_level_quality, low_level_quality
+from grepq_iqa.zero_shot import (
+    Moments,
+    cosine,
+    distance_to_pristine,
+    high_level_quality,
+    low_level_quality,
+    own_share,
+)
 
 
 def slow_patches(image: np.ndarray, size: int, stride: int) -> list[np.ndarray]:
@@ -64,16 +71,26 @@ def test_moments_in_chunks_equal_numpy_at_once(x, chunk):
     np.testing.assert_allclose(moments.covariance, np.cov(x, rowvar=False), atol=1e-9 * scale)
 
 
-def test_distance_equals_the_formula_with_an_explicit_inverse():
+@pytest.mark.parametrize("share", [None, 0.0, 0.9, 1.0])
+def test_distance_equals_the_formula_with_an_explicit_inverse(share):
     rng = np.random.default_rng(0)
     a, b = rng.normal(size=(50, 8)), rng.normal(1, 2, size=(70, 8))
     mu_t, mu_p, s_t, s_p = a.mean(0), b.mean(0), np.cov(a.T), np.cov(b.T)
-    inverse = np.linalg.inv((s_p + s_t) / 2 + 0.001 * np.eye(8))
+    pooled = (s_p + s_t) / 2 if share is None else share * s_t + (1 - share) * s_p
+    inverse = np.linalg.inv(pooled + 0.001 * np.eye(8))
     slow = 0.0
     for i in range(8):
         for j in range(8):
             slow += (mu_p[i] - mu_t[i]) * inverse[i, j] * (mu_p[j] - mu_t[j])
-    assert distance_to_pristine(mu_t, s_t, mu_p, s_p) == pytest.approx(math.sqrt(slow), rel=1e-10)
+    given = {} if share is None else {"own_share": share}
+    assert distance_to_pristine(mu_t, s_t, mu_p, s_p, **given) == pytest.approx(math.sqrt(slow), rel=1e-10)
+
+
+@given(st.integers(0, 10_000), st.none() | st.floats(1e-3, 1e6))
+def test_the_own_share_of_a_picture_grows_with_its_patches(patches, prior):
+    share = own_share(patches, prior)
+    assert share == 0.5 if prior is None else share == pytest.approx(1 - prior / (patches + prior))
+    assert 0 <= share <= own_share(patches + 1, prior) <= 1
 
 
 @pytest.mark.parametrize("count", [0, 1, 2])

@@ -3,12 +3,13 @@
 Trained by ``python -m grepq_iqa.training ratings`` and kept in ``ratings.safetensors`` of a model directory. With
 standardized features ``z`` limited to ``[-clip, clip]`` and the zero-shot score's high-level part ``Q_H``::
 
-    m(x) = intercept + z coef + score_coef Q_H + sum_j dual_j exp(-|z basis - point_j| / width)
+    m(x) = intercept + z coef + score_coef Q_H + sum_j dual_j exp(-|z basis - point_j| / width) + networks(z)
                                                           expected opinion, 0 the worst and 100 the best
-    |opinion - m(x)| <= the c-quantile of the absolute leave-one-out residuals of photographs with a similar m(x)
+    |opinion - m(x)| <= the c-quantile of the absolute held-out residuals of photographs with a similar m(x)
 
 The sum is a kernel ridge on few principal components, one term a rated photograph: it asks which of them are alike,
-where the linear part asks what they have in common. The last line is split-conformal with residuals of models that had
+where the linear part asks what they have in common; ``networks``, the mean of a few perceptrons of one hidden layer, is
+0 in files of version 0.1. The last line is split-conformal with residuals of models that had
 not seen the photograph; quantiles are kept for several parts of the range of m, because opinions part most at its lower
 end. Nothing that Q reads depends on this file.
 """
@@ -26,6 +27,7 @@ from numpy.typing import ArrayLike, NDArray
 from safetensors import safe_open
 from safetensors.numpy import save
 
+from grepq_iqa.encoders.perceptron import Layers, layers_state, perceptron, pop_layers
 from grepq_iqa.errors import UsageError, WeightsError
 from grepq_iqa.files import write_atomically
 
@@ -41,7 +43,7 @@ COMMON = 0.8
 
 @dataclass(frozen=True)
 class RatingsPredictor:
-    """A ridge and a kernel ridge regression on rated photographs, with what intervals and a head start need.
+    """A ridge, a kernel ridge and small networks of rated photographs, with what intervals and a head start need.
 
     Attributes:
         coef: ``(d,)``, one weight a standardized feature.
@@ -57,6 +59,7 @@ class RatingsPredictor:
         centers: middle of every part of the range of m, rising, ``(k,)``.
         quantiles: of the absolute residuals in every part, at equal steps from 0 to 1, ``(k, levels)``.
         counts: photographs behind every part, ``(k,)``.
+        networks: an ensemble with d inputs and one output; () has none.
     """
 
     coef: Array
@@ -73,12 +76,14 @@ class RatingsPredictor:
     centers: Array
     quantiles: Array
     counts: Array
+    networks: Layers = ()
 
     def __post_init__(self) -> None:
         # As the file stores them, so that a predictor is the same before it is written and after.
-        for field in fields(self):
-            values = np.asarray(getattr(self, field.name), dtype=_stored_type(field.name)).astype(np.float64)
-            object.__setattr__(self, field.name, values)
+        for name in _ARRAYS:
+            values = np.asarray(getattr(self, name), dtype=_stored_type(name)).astype(np.float64)
+            object.__setattr__(self, name, values)
+        object.__setattr__(self, "networks", pop_layers(layers_state(self.networks)))
 
     def opinion(self, features: ArrayLike, high_level: ArrayLike) -> Array:
         """Expected opinion ``(n,)`` of features ``(n, d)`` and Q_H ``(n,)``, not limited to 0..100.
@@ -94,7 +99,7 @@ class RatingsPredictor:
         z = np.clip((rows - self.mean) / self.scale, -self.clip, self.clip)
         linear = z @ self.coef + self.score_coef * np.asarray(high_level, dtype=np.float64) + self.intercept
         result: Array = linear + likeness(z @ self.basis, self.points, float(self.width[0])) @ self.dual
-        return result
+        return result + perceptron(self.networks, z.astype(np.float32))[:, 0] if self.networks else result
 
     def interval(self, opinion: ArrayLike, confidence: float = 0.9) -> tuple[Array, Array]:
         """Where the opinions lie that are expected at ``opinion (n,)``: lower and upper ends, within 0..100.
@@ -132,9 +137,12 @@ class RatingsPredictor:
         return digest.hexdigest()
 
     def state(self) -> dict[str, NDArray[np.floating]]:
-        """Every attribute as float32, the two large ones as float16, ready for safetensors."""
-        names = [field.name for field in fields(self)]
-        return {name: np.ascontiguousarray(getattr(self, name), _stored_type(name)) for name in names}
+        """Every attribute as float32, the large ones as float16, ready for safetensors."""
+        arrays = {name: np.ascontiguousarray(getattr(self, name), _stored_type(name)) for name in _ARRAYS}
+        return arrays | layers_state(self.networks)
+
+
+_ARRAYS = tuple(field.name for field in fields(RatingsPredictor) if field.name != "networks")
 
 
 def likeness(rows: Array, points: Array, width: float) -> Array:
@@ -181,6 +189,8 @@ def read_ratings(path: Path, encoder_hash: str, name: str) -> RatingsPredictor:
 
 
 def _checked(state: Mapping[str, Any], name: str) -> dict[str, Any]:
+    state = dict(state)
+    networks = pop_layers(state)
     d, parts = np.size(state.get("coef", ())), np.size(state.get("centers", ()))
     levels = np.shape(state.get("quantiles", ()))[-1]
     n, p = np.size(state.get("dual", ())), np.shape(state.get("basis", ()))[-1]
@@ -201,4 +211,17 @@ def _checked(state: Mapping[str, Any], name: str) -> dict[str, Any]:
             )
     if (np.asarray(state["scale"]) <= 0).any() or not parts or min(state["expected"][1], state["width"][0]) <= 0:
         raise WeightsError(f"{RATINGS} of {name!r} holds scales that are not positive", name, RATINGS)
-    return dict(state)
+    if networks and not _fit_together(networks, d):
+        raise WeightsError(f"{RATINGS} of {name!r}: its networks do not fit {d} features", name, RATINGS)
+    return state | {"networks": networks}
+
+
+def _fit_together(layers: Layers, inputs: int) -> bool:
+    """Whether each layer takes what the one before answers, the first ``inputs``, and the last answers one number."""
+    widths = [inputs, *(weight.shape[-1] for weight, _ in layers)]
+    return widths[-1] == 1 and all(
+        weight.shape == (len(layers[0][0]), before, after)
+        and bias.shape == (len(layers[0][0]), 1, after)
+        and bool(np.isfinite(weight).all() and np.isfinite(bias).all())
+        for (weight, bias), before, after in zip(layers, widths[:-1], widths[1:], strict=True)
+    )

@@ -210,10 +210,15 @@ def reproduce(
     name: Annotated[str | None, typer.Option(help="Name of the model; default: the recipe's.")] = None,
     data_name: Name = None,
     data_license: License = None,
+    pristine_name: Annotated[str | None, typer.Option(help="Likewise of the clean photographs.")] = None,
+    pristine_license: Annotated[str | None, typer.Option(help="Likewise of the clean photographs.")] = None,
     held_out: HeldOut = None,
     clip: Clip = None,
     rated: Annotated[Path | None, typer.Option(help="Table of rated photographs, for `ratings`.")] = None,
+    rated_images: Annotated[Path | None, typer.Option(help="Folder of its photographs, if not the table's.")] = None,
     rated_name: Annotated[str, typer.Option(help="What that data set is called.")] = "not recorded",
+    rated_license: Annotated[str, typer.Option(help="Its license.")] = "none stated",
+    rated_description: Annotated[str, typer.Option(help="How it was rated.")] = "not recorded",
     rated_bounds: Bounds = (0, 1),
     csv: Annotated[Path | None, typer.Option(help="Labels to measure on at the end; they train nothing.")] = None,
     csv_images: Annotated[Path | None, typer.Option(help="Folder of their images, if not the table's.")] = None,
@@ -231,6 +236,9 @@ def reproduce(
     """
     from grepq_iqa.training.reproduce import Ratings, Reproduction
 
+    ratings = None
+    if rated is not None:
+        ratings = Ratings(rated, rated_name, rated_bounds, rated_license, rated_description, rated_images)
     set_threads(threads)
     Reproduction(
         out,
@@ -244,9 +252,11 @@ def reproduce(
         name=name,
         data_name=data_name,
         data_license=data_license,
+        pristine_name=pristine_name,
+        pristine_license=pristine_license,
         held_out=held_out,
         clip=clip,
-        ratings=None if rated is None else Ratings(rated, rated_name, rated_bounds),
+        ratings=ratings,
         csv=csv,
         csv_images=csv_images,
         labels=labels,

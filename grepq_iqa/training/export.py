@@ -127,8 +127,7 @@ def export_model(
             "human_scores": {"in_training": False, "in_choosing_the_recipe": provenance.human_scores},
         },
     }
-    if scoring.ridge:
-        config["low_level"]["ridge"] = scoring.ridge
+    config["low_level"] |= {key: value for key in ("ridge", "prior_patches") if (value := getattr(scoring, key))}
     write_config(directory / "config.json", config)
     if fine:
         write_atomically(directory / FINE_DETAIL, save_arrays(to_state(fine)))

@@ -20,8 +20,7 @@ from grepq_iqa.encoders.fine_detail import AMOUNTS, VIEW, FineDetail
 from grepq_iqa.encoders.fine_measures import measure_fine
 from grepq_iqa.encoders.perceptron import layers_of
 from grepq_iqa.training.data.distortions import Picture, through_file
-from grepq_iqa.training.data.pictures import crop_at_random, read_picture
-from grepq_iqa.training.reasons import clean_start
+from grepq_iqa.training.data.pictures import clean_start, crop_at_random, read_picture
 
 STEPS = 4
 """Copies of a crop in a series, beside the crop as it is."""

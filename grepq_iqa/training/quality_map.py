@@ -21,7 +21,8 @@ from grepq_iqa.explain.local_measures import CELL, local_measures
 from grepq_iqa.explain.network import GROUPS
 from grepq_iqa.explain.quality_map import LocalNetwork
 from grepq_iqa.training.data.distortions import Picture, distort
-from grepq_iqa.training.reasons import GOOD_QUALITIES, SHRINK, clean_start, saved
+from grepq_iqa.training.data.pictures import clean_start
+from grepq_iqa.training.reasons import GOOD_QUALITIES, SHRINK, saved
 
 LOCAL_GROUPS = ("sharpness", "noise", "compression", "over_sharpening", "upscaling")
 CLEAN, PARTIAL = 0.25, 0.5  # how often nothing is distorted; of the others, how often one rectangle only

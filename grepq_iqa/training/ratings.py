@@ -2,9 +2,9 @@
 
 The encoders, Q and its tables are finished before and stay as they are: this adds ``ratings.safetensors`` to a model
 directory, and says in its config.json and card whose ratings they are. It is the mean of a ridge regression, whose
-penalty is chosen by leave-one-out among the regressor's own, and of a kernel ridge on principal components. A fixed
-share of Q_H is mixed in, by standard deviations: synthetic distortions are rare among rated photographs, and Q_H knows
-them.
+penalty is chosen by leave-one-out among the regressor's own, and of a kernel ridge on principal components; where the
+recipe says so, small networks (:mod:`.ratings_network`) have a share beside both. A fixed share of Q_H is mixed in, by
+standard deviations: synthetic distortions are rare among rated photographs, and Q_H knows them.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from grepq_iqa.calibration.regressor import MOSRegressor, feature_statistics, st
 from grepq_iqa.calibration.storage import CALIBRATION
 from grepq_iqa.cli.progress import track
 from grepq_iqa.data.labels import Labels, read_labels
+from grepq_iqa.encoders.perceptron import Layers
 from grepq_iqa.errors import LabelsError, UsageError
 from grepq_iqa.feature_cache import FeatureCache
 from grepq_iqa.files import sha256_of
@@ -132,7 +133,7 @@ def fit_ratings(
 ) -> tuple[RatingsPredictor, float]:
     """The predictor and the penalty chosen.
 
-    Everything beyond the ridge, intervals included, rests on predictions of photographs that the ridge had not seen.
+    Everything beyond the fits, intervals included, rests on predictions of photographs that they had not seen.
 
     Args:
         features: ``(n, d)``.
@@ -149,19 +150,28 @@ def fit_ratings(
     if len(y) < FEWEST * recipe.parts:
         raise LabelsError(f"{len(y)} rated photographs are too few; {FEWEST * recipe.parts} are needed")
     ridge = MOSRegressor(feature_mean=mean, feature_scale=scale, clip=recipe.clip).fit(rows, y)
-    kernel = _fit_kernel(standardize(rows, ridge.mean_, ridge.scale_, recipe.clip), y, recipe)
-    unseen = (ridge.loo_predictions_ + kernel.loo_predictions) / 2
-    # mix = (mean of both - its mean) / its spread + share (Q_H - its mean) / its spread; then on the opinions' scale
+    Z = standardize(rows, ridge.mean_, ridge.scale_, recipe.clip)
+    kernel = _fit_kernel(Z, y, recipe)
+    half = (1 - recipe.network_share) / 2
+    unseen = half * (ridge.loo_predictions_ + kernel.loo_predictions)
+    constant = half * (ridge.intercept_ + kernel.intercept)
+    networks: Layers = ()
+    if recipe.network_share:
+        from grepq_iqa.training.ratings_network import fit_networks
+
+        fitted = fit_networks(Z, y, recipe)
+        networks = fitted.layers
+        unseen = unseen + recipe.network_share * fitted.unseen_predictions
+    # mix = (mean of all - its mean) / its spread + share (Q_H - its mean) / its spread; then on the opinions' scale
     spread, score_spread = unseen.std(), max(float(score.std()), 1e-6)
     mix = (unseen - unseen.mean()) / spread + recipe.score_share * (score - score.mean()) / score_spread
     slope = float(mix @ y / (mix @ mix))
     of_mean, of_score = slope / spread, slope * recipe.score_share / score_spread
-    constant = (ridge.intercept_ + kernel.intercept) / 2
     intercept = y.mean() + of_mean * (constant - unseen.mean()) - of_score * score.mean()
     expected = y.mean() + slope * mix
     centers, quantiles, counts = _residual_quantiles(expected, np.abs(y - expected), recipe.parts)
     predictor = RatingsPredictor(
-        coef=of_mean / 2 * ridge.coef_,
+        coef=of_mean * half * ridge.coef_,
         mean=ridge.mean_,
         scale=ridge.scale_,
         clip=np.array([recipe.clip]),
@@ -169,14 +179,23 @@ def fit_ratings(
         score_coef=np.array([of_score]),
         basis=kernel.basis,
         points=kernel.points,
-        dual=of_mean / 2 * kernel.dual,
+        dual=of_mean * half * kernel.dual,
         width=np.array([kernel.width]),
         expected=np.array([expected.mean(), expected.std()]),
         centers=centers,
         quantiles=quantiles,
         counts=counts,
+        networks=_times(networks, of_mean * recipe.network_share),
     )
     return predictor, ridge.alpha_
+
+
+def _times(layers: Layers, factor: float) -> Layers:
+    """An ensemble whose outputs are ``factor`` times as large."""
+    if not layers:
+        return layers
+    *hidden, (weight, bias) = layers
+    return *hidden, (weight * np.float32(factor), bias * np.float32(factor))
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from grepq_iqa.explain.measures import measure
 from grepq_iqa.explain.network import GROUPS, OUTPUTS
 from grepq_iqa.training.data.captions import Steps
 from grepq_iqa.training.data.distortions import DISTORTIONS, Picture, distort, through_file
-from grepq_iqa.training.data.pictures import crop_at_random, read_picture
+from grepq_iqa.training.data.pictures import clean_start, crop_at_random
 
 SHRINK = (0.5, 0.7)
 """Of a photograph's sides before anything else: pristine ones are JPEG at quality 95, and 60 % hides that."""
@@ -41,14 +41,6 @@ class Items:
     measures: NDArray[np.float32]
     severities: NDArray[np.float32]
     photographs: NDArray[np.int64]
-
-
-def clean_start(path: Path, factor: float) -> Picture:
-    """A photograph shrunk by ``factor``, float32 ``(H, W, 3)`` in [0, 1]."""
-    image = Image.fromarray(np.round(read_picture(path) * 255).astype(np.uint8))
-    size = (max(1, round(image.width * factor)), max(1, round(image.height * factor)))
-    shrunk: Picture = np.asarray(image.resize(size, Image.Resampling.LANCZOS), dtype=np.float32) / np.float32(255)
-    return shrunk
 
 
 def make_item(photographs: list[Path], index: int, seed: int) -> tuple[Picture, Steps]:

@@ -97,11 +97,14 @@ class ScoringRecipe:
         high_level_std: standard deviation of Q_H; 0 keeps the paper's scales of both parts, 10 and 100.
         low_level_ratio: standard deviation of Q_L, by that of Q_H.
         ridge: of the distance to pristine patches; 0 is the paper's, 0.001.
+        prior_patches: how many patches of its own the pristine covariance counts for beside a picture's; 0 is the
+            paper's, equal shares.
     """
 
     high_level_std: float
     low_level_ratio: float = 0.0
     ridge: float = 0.0
+    prior_patches: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -130,7 +133,9 @@ class RatingsRecipe:
     Attributes:
         components: of the features that the kernel half looks at.
         kernel_penalty: of that half.
-        score_share: of Q_H beside the mean of both halves, both by their standard deviations.
+        network_share: of small networks beside the mean of ridge and kernel ridge; 0 trains none.
+        networks, hidden, epochs: how many, of how many hidden units, trained for how long.
+        score_share: of Q_H beside all that, both by their standard deviations.
         clip: limit of standardized features.
         parts: of the range of expected opinions, each with residual quantiles of its own.
     """
@@ -140,6 +145,10 @@ class RatingsRecipe:
     kernel_penalty: float = 0.05
     clip: float = 3.0
     parts: int = 5
+    network_share: float = 0.0
+    networks: int = 3
+    hidden: int = 32
+    epochs: int = 20
 
 
 @dataclass(frozen=True)

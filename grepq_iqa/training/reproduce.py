@@ -18,6 +18,7 @@ from grepq_iqa.data.labels import read_labels
 from grepq_iqa.encoders.onnx_engine import INT8_GRAPH
 from grepq_iqa.files import sha256_of, write_atomically
 from grepq_iqa.training import stages
+from grepq_iqa.training.data.prepare import read_index
 from grepq_iqa.training.processes import is_first, wait_for_all
 from grepq_iqa.training.recipe import (
     ExpectedRecipe,
@@ -38,11 +39,21 @@ STAMPS, EVALUATION = "reproduce.json", "evaluation.json"
 
 @dataclass(frozen=True)
 class Ratings:
-    """Rated photographs for the ratings predictor: their table, what they are called, scores for worst and best."""
+    """Rated photographs for the ratings predictor.
+
+    Attributes:
+        csv: their table.
+        name, license, description: what the model says of them; the description is of how they were rated.
+        bounds: scores for the worst and the best.
+        images: folder of the photographs, if not the table's.
+    """
 
     csv: Path
     name: str
     bounds: tuple[float, float]
+    license: str = "none stated"
+    description: str = "not recorded"
+    images: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -71,6 +82,8 @@ class Reproduction:
         name: str | None = None,
         data_name: str | None = None,
         data_license: str | None = None,
+        pristine_name: str | None = None,
+        pristine_license: str | None = None,
         held_out: Path | None = None,
         clip: Path | None = None,
         ratings: Ratings | None = None,
@@ -85,7 +98,8 @@ class Reproduction:
             photographs: folders or patterns of in-the-wild photographs.
             pristine: likewise of clean ones.
             name: of the model; None: the recipe's.
-            data_name, data_license: of the photographs, for the provenance.
+            data_name, data_license: of the in-the-wild photographs, for the provenance.
+            pristine_name, pristine_license: likewise of the clean ones.
             held_out: file of SHA-256 of clean photographs that must not be used in any stage.
             clip: checkpoint of CLIP for a recipe that trains its tower; None takes it from the Hub.
             ratings: for the ratings predictor; None makes none.
@@ -101,9 +115,14 @@ class Reproduction:
         if csv is not None:  # hours before they are needed
             stages.read_evaluation(csv, csv_images, labels)
         if ratings is not None:
-            read_labels(ratings.csv)
+            read_labels(ratings.csv, images=ratings.images)
         wild, clean, model = self.out / "photographs", self.out / "pristine", self.out / "model"
-        data = self._prepare(photographs, pristine, wild, clean, data_name, data_license, held_out)
+        fixed = load_recipe(self.recipe, "low_level", LowLevelRecipe).fixed_copies
+        if is_first():
+            self._prepare(photographs, wild, data_name, data_license, recipe=self.recipe if fixed else None)
+            self._prepare(pristine, clean, pristine_name, pristine_license, held_out=held_out)
+        wait_for_all()
+        data = {"wild": read_index(wild).sha256, "pristine": read_index(clean).sha256}
 
         low_key = self._key("low_level", data["wild"], self.options.mixed_precision)
         low = self.out / f"low_level-{low_key}"
@@ -154,13 +173,15 @@ class Reproduction:
             else:
                 self.say('int8: left out, it needs pip install "grepq-iqa[export]"')
         if ratings is not None:
-            ratings_key = self._key("ratings", export_key, sha256_of(ratings.csv), ratings.name, ratings.bounds)
+            told = [ratings.name, ratings.license, ratings.description, ratings.bounds]
+            ratings_key = self._key("ratings", export_key, sha256_of(ratings.csv), told)
             self._stage(
                 "ratings",
                 ratings_key,
                 model / "ratings.safetensors",
                 lambda: stages.ratings_stage(
-                    model, ratings.csv, self.recipe, self.say, name=ratings.name, bounds=ratings.bounds,
+                    model, ratings.csv, self.recipe, self.say, name=ratings.name, license=ratings.license,
+                    description=ratings.description, bounds=ratings.bounds, images=ratings.images,
                     cache=self.out / "features",
                 ),
             )  # fmt: skip
@@ -172,27 +193,10 @@ class Reproduction:
         return model
 
     def _prepare(
-        self,
-        photographs: Sequence[str],
-        pristine: Sequence[str],
-        wild: Path,
-        clean: Path,
-        name: str | None,
-        license: str | None,
-        held_out: Path | None,
-    ) -> dict[str, str]:
-        """Check and list both sets, which takes little the second time; their hashes."""
-        from grepq_iqa.training.data.prepare import read_index
-
-        fixed = load_recipe(self.recipe, "low_level", LowLevelRecipe).fixed_copies
-        if is_first():
-            stages.prepare_stage(
-                photographs, wild, self.say, recipe=self.recipe if fixed else None, name=name, license=license,
-                complain=self.complain,
-            )  # fmt: skip
-            stages.prepare_stage(pristine, clean, self.say, held_out=held_out, complain=self.complain)
-        wait_for_all()
-        return {"wild": read_index(wild).sha256, "pristine": read_index(clean).sha256}
+        self, photographs: Sequence[str], out: Path, name: str | None, license: str | None, **options: Any
+    ) -> None:
+        """Check and list a set, which takes little the second time."""
+        stages.prepare_stage(photographs, out, self.say, name=name, license=license, complain=self.complain, **options)
 
     def _stage(self, name: str, key: str, output: Path, work: Callable[[], object]) -> None:
         stamps = self._stamps()

@@ -30,6 +30,14 @@ def read_picture(path: Path, *, max_side: int | None = None) -> Picture:
     return np.ascontiguousarray(load_image(path, max_side=max_side).permute(1, 2, 0).numpy())
 
 
+def clean_start(path: Path, factor: float) -> Picture:
+    """A photograph shrunk by ``factor``, float32 ``(H, W, 3)`` in [0, 1]."""
+    image = Image.fromarray(np.round(read_picture(path) * 255).astype(np.uint8))
+    size = (max(1, round(image.width * factor)), max(1, round(image.height * factor)))
+    shrunk: Picture = np.asarray(image.resize(size, Image.Resampling.LANCZOS), dtype=np.float32) / np.float32(255)
+    return shrunk
+
+
 def crop_at_random(picture: Picture, side: int, rng: np.random.Generator) -> Picture:
     """A random ``side`` x ``side`` square, or the whole picture where ``side`` is 0 or does not fit."""
     height, width = picture.shape[:2]

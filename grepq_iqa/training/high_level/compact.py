@@ -18,7 +18,12 @@ from grepq_iqa.encoders.pooled_efficientnet import PooledEfficientNet
 from grepq_iqa.training.data.prepare import Prepared
 from grepq_iqa.training.high_level.distortion_head import OUTPUTS, DistortionHeadRecipe, train_distortion_head
 from grepq_iqa.training.high_level.imagenet import imagenet_provenance, load_imagenet
-from grepq_iqa.training.high_level.pooled_features import evenly, pool_photographs, pool_severity_series
+from grepq_iqa.training.high_level.pooled_features import (
+    evenly,
+    pool_clean_copies,
+    pool_photographs,
+    pool_severity_series,
+)
 from grepq_iqa.training.high_level.projection import ProjectionRecipe, train_projection
 from grepq_iqa.training.high_level.run_files import write_encoder
 from grepq_iqa.training.high_level.text_encoder import text_encoder_provenance
@@ -98,13 +103,22 @@ def train_high_level(
     )
     some = evenly(unlabeled.photographs, recipe.unlabeled_images)
     on_progress("unlabeled images", len(some))
-    pooled = pool_photographs(lambda x: tower.pooled(encoder.normalize(x)), some, out, state_hash(encoder))
+    weights = state_hash(encoder)  # before anything is measured with them
+
+    def pool(x: Tensor) -> Tensor:
+        return tower.pooled(encoder.normalize(x))
+
+    pooled = pool_photographs(pool, some, out, weights)
     tower.set_standardization(pooled)
-    regions = None
+    regions = copies = None
     if recipe.region:
-        of_regions = f"{state_hash(encoder)} regions"
+        of_regions = f"{weights} regions"
         regions = pool_photographs(lambda x: tower.region_statistics(encoder.normalize(x)), some, out, of_regions)
-    prompts = train_projection(tower, series, pooled, recipe, out, regions=regions)
+    if recipe.likeness:
+        on_progress("pristine photographs", recipe.likeness_copies * len(pristine.paths))
+        how_many = {"copies": recipe.likeness_copies, "seed": recipe.seed}
+        copies = pool_clean_copies(pool, pristine, out, weights, **how_many)
+    prompts = train_projection(tower, series, pooled, recipe, out, regions=regions, pristine=copies)
     write_encoder(encoder.eval(), config, prompts, out)
     settings = {"high_level": describe(recipe)} | ({"distortion_head": describe(head)} if head else {})
     write_record(

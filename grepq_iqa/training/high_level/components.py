@@ -9,9 +9,43 @@ principal component regression (Jolliffe, "A note on the use of principal compon
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
+
+
+class Components(NamedTuple):
+    """Leading principal components of features whose blocks count equally.
+
+    Attributes:
+        mean: ``(d,)`` of the features.
+        basis: ``(d, count)``, of which a centered feature vector makes its scores.
+        singular: ``(count,)``, the length of each component's scores over the images that it was found on.
+    """
+
+    mean: Tensor
+    basis: Tensor
+    singular: Tensor
+
+    def scores(self, z: Tensor) -> Tensor:
+        """``(n, count)`` of standardized features ``(n, d)``."""
+        return (z - self.mean) @ self.basis
+
+
+@torch.no_grad()
+def leading_components(z: Tensor, block_sizes: Sequence[int], count: int) -> Components:
+    """The ``count`` leading components, or as many as there are.
+
+    Args:
+        z: standardized features ``(n, d)`` of unlabeled images.
+        block_sizes: of the d features.
+        count: of components.
+    """
+    equal = torch.cat([torch.full((size,), size**-0.5) for size in block_sizes])
+    mean = z.mean(0)
+    _, singular, right = torch.linalg.svd((z - mean) * equal, full_matrices=False)
+    return Components(mean, right[:count].T * equal[:, None], singular[:count])
 
 
 @torch.no_grad()
@@ -19,14 +53,10 @@ def leading_part(z: Tensor, block_sizes: Sequence[int], target: Tensor, count: i
     """Weights ``(d,)`` and offset of the least-squares fit of ``target`` on the leading components.
 
     Args:
-        z: standardized features ``(n, d)`` of unlabeled images.
-        block_sizes: of the d features, whose blocks count equally in what varies most.
+        z, block_sizes, count: as `leading_components` takes them.
         target: ``(n,)``.
-        count: of components.
     """
-    equal = torch.cat([torch.full((size,), size**-0.5) for size in block_sizes])
-    mean = z.mean(0)
-    left, singular, right = torch.linalg.svd((z - mean) * equal, full_matrices=False)
-    scores = left[:, :count].T @ (target - target.mean())
-    weights = right[:count].T @ (scores / singular[:count].clamp_min(1e-6)) * equal
-    return weights, float(target.mean() - mean @ weights)
+    leading = leading_components(z, block_sizes, count)
+    along = leading.scores(z).T @ (target - target.mean())
+    weights = leading.basis @ (along / leading.singular.clamp_min(1e-6) ** 2)
+    return weights, float(target.mean() - leading.mean @ weights)

@@ -7,7 +7,7 @@ these changes, they are made anew under another name.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,6 +24,7 @@ from grepq_iqa.training.data.captions import Steps
 from grepq_iqa.training.data.pictures import central_square
 from grepq_iqa.training.data.prepare import Photograph, Prepared
 from grepq_iqa.training.data.severity_series import make_severity_series
+from grepq_iqa.training.high_level.likeness import clean_copies
 from grepq_iqa.training.run_record import run_key, state_hash
 
 SHARD = 50
@@ -87,26 +88,35 @@ def evenly(photographs: Sequence[Photograph], count: int) -> list[Photograph]:
     return list(photographs[:: max(1, len(photographs) // count)][:count])
 
 
-@torch.inference_mode()
 def pool_photographs(
     pool: Callable[[Tensor], Tensor], photographs: Sequence[Photograph], out: Path, weights: str
 ) -> Tensor:
     """Features ``(n, d)`` of the central squares of photographs, from the file that keeps them where it is there.
 
     Args:
-        pool: makes ``(1, d)`` of ``(1, 3, S, S)`` in [0, 1].
+        pool: makes ``(1, d)`` of ``(1, 3, H, W)`` in [0, 1].
         photographs: which.
         out: folder of that file.
         weights: `state_hash` of what ``pool`` computes with.
     """
     key = run_key([photograph.sha256 for photograph in photographs], weights)
-    path = out / f"photographs-{key}.safetensors"
+    squares = (central_square(Path(photograph.path)) for photograph in photographs)
+    return _pooled(pool, squares, out / f"photographs-{key}.safetensors")
+
+
+def pool_clean_copies(
+    pool: Callable[[Tensor], Tensor], pristine: Prepared, out: Path, weights: str, *, copies: int, seed: int
+) -> Tensor:
+    """The same ``(n * copies, d)`` of `grepq_iqa.training.high_level.likeness.clean_copies`."""
+    key = run_key(pristine.sha256, weights, copies, seed)
+    return _pooled(pool, clean_copies(pristine.paths, copies, seed), out / f"clean_copies-{key}.safetensors")
+
+
+@torch.inference_mode()
+def _pooled(pool: Callable[[Tensor], Tensor], pictures: Iterable[Tensor], path: Path) -> Tensor:
     if path.exists():
         return load_file(path)["pooled"]
-    rows = []
-    for photograph in photographs:
-        image = central_square(Path(photograph.path))[None].contiguous(memory_format=torch.channels_last)
-        rows.append(pool(image)[0])
+    rows = [pool(picture[None].contiguous(memory_format=torch.channels_last))[0] for picture in pictures]
     pooled = torch.stack(rows)
     with replacing(path) as beside:
         save_file({"pooled": pooled}, beside)

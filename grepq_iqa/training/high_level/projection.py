@@ -7,8 +7,9 @@ good - bad is made invariant to light compression, which a tower made to recogni
 the embedding is moved along good - bad by how cluttered a photograph is (see :mod:`.clutter`), after and not during
 training, because ranking within contents would unlearn whatever differs between contents; and by the distance from an
 undistorted picture that the distortion head tells (see :mod:`.distortion_head`). Last, the direction is reduced to what
-in-the-wild images differ by (:mod:`.components`), and how much a picture's best regions exceed the whole is added
-(:mod:`.regions`). No human score is used.
+in-the-wild images differ by (:mod:`.components`), and two things are added: how much a picture's best regions exceed
+the whole (:mod:`.regions`), and how much it is like pristine photographs (:mod:`.likeness`). A constant part keeps the
+embedding's length, by which a cosine divides, from following light distortions. No human score is used.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ from grepq_iqa.training.data.severity_series import SERIES_SEVERITIES
 from grepq_iqa.training.high_level.clutter import clutter_direction, clutter_of
 from grepq_iqa.training.high_level.components import leading_part
 from grepq_iqa.training.high_level.invariance import made_invariant
+from grepq_iqa.training.high_level.likeness import taught_direction
 from grepq_iqa.training.high_level.pooled_features import PooledSeries
 from grepq_iqa.training.high_level.regions import fit_regions
 from grepq_iqa.training.high_level.text_encoder import encode_sentences
@@ -67,6 +69,12 @@ class ProjectionRecipe:
         region_layers: stages whose regions are compared; none compares none.
         region: the standard deviation along good - bad of what the best regions exceed the whole by, beside that of all
             before; 0 adds none.
+        likeness: the standard deviation along good - bad of how much a picture is like pristine photographs, beside
+            that of all before; 0 adds none.
+        likeness_components: of in-the-wild images' features, that it is told from.
+        likeness_copies: of every pristine photograph.
+        constant: length of what is added to every embedding, at a right angle to all prompts, by the mean length over
+            unlabeled images; 0 adds nothing.
     """
 
     model: str
@@ -97,6 +105,10 @@ class ProjectionRecipe:
     residual: float = 1.0
     region_layers: list[int] = field(default_factory=list)
     region: float = 0.0
+    likeness: float = 0.0
+    likeness_components: int = 200
+    likeness_copies: int = 8
+    constant: float = 0.0
 
 
 class Draws(Dataset[Batch]):
@@ -128,6 +140,7 @@ def train_projection(
     out: Path,
     *,
     regions: Tensor | None = None,
+    pristine: Tensor | None = None,
 ) -> dict[str, Tensor]:
     """Fill ``tower``'s projection.
 
@@ -139,6 +152,7 @@ def train_projection(
         recipe: settings.
         out: folder of the run.
         regions: statistics ``(n, regions, dim)`` of the unlabeled images' regions, where the recipe compares them.
+        pristine: pooled features ``(m, d)`` of pristine photographs, where the recipe looks for likeness to them.
 
     Returns:
         Prompts, name to unit vector.
@@ -214,13 +228,40 @@ def train_projection(
         if regions is None:
             raise UsageError("recipe: region in [high_level] needs the regions' statistics of unlabeled images")
         excess = fit_regions(tower, regions, axis)
+        unlabeled = unlabeled.clone()
+        unlabeled[:, tower.region_features.start] = excess  # pooled before there was anything to compare regions by
         std = (tower.project(unlabeled) @ axis).std()
         _move_along(tower, axis, recipe.region * std, *_only(tower, tower.region_features.start, excess))
+    if recipe.likeness:
+        if pristine is None:
+            raise UsageError("recipe: likeness in [high_level] needs pooled features of pristine photographs")
+        std = (tower.project(unlabeled) @ axis).std()
+        _move_along(tower, axis, recipe.likeness * std, *_likeness(tower, pristine, unlabeled, axis, recipe))
 
     names = {"good": PROMPT_GOOD, "bad": PROMPT_BAD}
     for attribute, (high, low) in ATTRIBUTE_PROMPTS.items():
         names |= {f"{attribute}.high": high, f"{attribute}.low": low}
-    return dict(zip(names, encode_sentences(list(names.values())), strict=True))
+    prompts = dict(zip(names, encode_sentences(list(names.values())), strict=True))
+    if recipe.constant:
+        with torch.no_grad():
+            embeddings = tower.project(unlabeled)
+            tower.projection.bias.add_(constant_part(embeddings, torch.stack(list(prompts.values())), recipe.constant))
+    return prompts
+
+
+def constant_part(embeddings: Tensor, prompts: Tensor, length: float) -> Tensor:
+    """What embeddings have in common at a right angle to all prompts, ``(dim,)``.
+
+    Args:
+        embeddings: ``(n, dim)``.
+        prompts: ``(m, dim)``.
+        length: that it is given, by the mean length of the embeddings.
+    """
+    basis = torch.linalg.qr(prompts.T).Q
+    common = embeddings.mean(0)
+    common = common - basis @ (basis.T @ common)
+    scaled: Tensor = length * embeddings.norm(dim=1).mean() * F.normalize(common, dim=0)
+    return scaled
 
 
 @torch.no_grad()
@@ -270,6 +311,21 @@ def _only(tower: PooledEfficientNet, index: int, unlabeled: Tensor) -> tuple[Ten
     return weights, -float(z.mean() / std)
 
 
+def _likeness(
+    tower: PooledEfficientNet, pristine: Tensor, unlabeled: Tensor, axis: Tensor, recipe: ProjectionRecipe
+) -> tuple[Tensor, float]:
+    """Weights of standardized features and offset of likeness to pristine photographs, by the frozen tower alone."""
+    frozen = tower.distortion_features.start
+    clean, wild = (tower.standardize(pooled)[:, :frozen] for pooled in (pristine, unlabeled))
+    quality = tower.project(unlabeled) @ axis
+    weights, offset = taught_direction(clean, wild, quality, _frozen_blocks(tower), recipe.likeness_components)
+    return F.pad(weights, (0, tower.feature_dim - frozen)), offset
+
+
+def _frozen_blocks(tower: PooledEfficientNet) -> list[int]:
+    return tower.block_sizes[: len(tower.layers) + (tower.head is not None)]
+
+
 @torch.no_grad()
 def _reduce_to_components(tower: PooledEfficientNet, axis: Tensor, unlabeled: Tensor, recipe: ProjectionRecipe) -> None:
     """Change the projection along ``axis`` to what leading components of unlabeled images say, and a share of the rest.
@@ -278,9 +334,8 @@ def _reduce_to_components(tower: PooledEfficientNet, axis: Tensor, unlabeled: Te
     share with it.
     """
     frozen = tower.distortion_features.start
-    sizes = tower.block_sizes[: len(tower.layers) + (tower.head is not None)]
     z = tower.standardize(unlabeled)[:, :frozen]
-    weights, offset = leading_part(z, sizes, tower.project(unlabeled) @ axis, recipe.components)
+    weights, offset = leading_part(z, _frozen_blocks(tower), tower.project(unlabeled) @ axis, recipe.components)
     weights = F.pad(weights, (0, tower.feature_dim - frozen))
     before = tower.projection.weight.T @ axis, float(tower.projection.bias @ axis)
     share = 1 - recipe.residual

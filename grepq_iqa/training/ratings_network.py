@@ -1,0 +1,92 @@
+"""Small networks from features to opinions, half of the ratings predictor: what a ridge and a kernel cannot bend to.
+
+Each is a perceptron of one hidden layer that sees a random half of its inputs at every step (Srivastava et al.,
+"Dropout", JMLR 2014), which is what keeps thousands of features and thousands of photographs in balance. The loss is
+that of opinions and of their differences in pairs, for order counts.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from grepq_iqa.encoders.perceptron import Layers, layers_of, perceptron
+from grepq_iqa.training.recipe import RatingsRecipe
+
+Array = NDArray[np.float64]
+
+FOLDS = 5
+BATCH = 64
+LEARNING_RATE, WEIGHT_DECAY = 1e-3, 0.05
+DROPOUT = 0.5  # of inputs and of the hidden layer
+PAIRS = 0.5  # weight of differences in the loss
+
+
+@dataclass(frozen=True)
+class Networks:
+    """An ensemble from standardized features to opinions, and its word on photographs that it has not seen.
+
+    Attributes:
+        layers: as `grepq_iqa.encoders.perceptron.perceptron` takes them; one output.
+        unseen_predictions: ``(n,)``, each by networks trained without the photograph.
+    """
+
+    layers: Layers
+    unseen_predictions: Array
+
+
+def fit_networks(Z: Array, y: Array, recipe: RatingsRecipe, seed: int = 0) -> Networks:
+    """Train ``recipe.networks`` on standardized features ``Z (n, d)`` and opinions ``y (n,)``, and as many a fold."""
+    unseen = np.empty(len(y))
+    folds = np.random.default_rng(seed).permutation(len(y)) % FOLDS
+    for fold in range(FOLDS):
+        out = folds == fold
+        unseen[out] = _predict(_ensemble(Z[~out], y[~out], recipe, seed=seed + 100 * (fold + 1)), Z[out])
+    return Networks(_ensemble(Z, y, recipe, seed=seed), unseen)
+
+
+def _predict(layers: Layers, Z: Array) -> Array:
+    return perceptron(layers, Z.astype(np.float32))[:, 0].astype(np.float64)
+
+
+def _ensemble(Z: Array, y: Array, recipe: RatingsRecipe, seed: int) -> Layers:
+    """Layers that take ``Z`` as it is and answer on the scale of ``y``."""
+    center, spread = Z.mean(0), max(float(Z.std()), 1e-6)
+    middle, height = float(y.mean()), max(float(y.std()), 1e-6)
+    x = torch.from_numpy(((Z - center) / spread).astype(np.float32))
+    target = torch.from_numpy(((y - middle) / height).astype(np.float32))
+    networks = [_train(x, target, recipe, seed + k) for k in range(recipe.networks)]
+    (first, first_bias), (last, last_bias) = layers_of(networks)
+    first = first / np.float32(spread)
+    first_bias = first_bias - center.astype(np.float32)[None, None] @ first
+    return (first, first_bias), (last * np.float32(height), last_bias * np.float32(height) + np.float32(middle))
+
+
+def _train(x: Tensor, target: Tensor, recipe: RatingsRecipe, seed: int) -> nn.Sequential:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        network = nn.Sequential(
+            nn.Dropout(DROPOUT),
+            nn.Linear(x.shape[1], recipe.hidden),
+            nn.ReLU(),
+            nn.Dropout(DROPOUT),
+            nn.Linear(recipe.hidden, 1),
+        )
+        steps = max(1, len(x) // BATCH)
+        optimizer = torch.optim.AdamW(network.parameters(), lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LEARNING_RATE, total_steps=recipe.epochs * steps)
+        for _ in range(recipe.epochs):
+            for index in torch.split(torch.randperm(len(x)), BATCH)[:steps]:
+                found, wanted = network(x[index])[:, 0], target[index]
+                of_pairs = F.smooth_l1_loss(found[:, None] - found, wanted[:, None] - wanted)
+                loss = F.smooth_l1_loss(found, wanted) + PAIRS * of_pairs
+                optimizer.zero_grad()
+                loss.backward()  # type: ignore[no-untyped-call]
+                optimizer.step()
+                schedule.step()
+        return network.eval()
