@@ -241,7 +241,8 @@ def test_near_pairs_and_their_distances_are_those_of_a_double_loop(rows, dim, th
     X = np.random.default_rng(rows).normal(size=(rows, dim))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("grepq_iqa.calibration.near_rows._MOST_ROWS", block)
-        found = {pair[:2]: pair[2] for pair in near_pairs(X, threshold)}
+        pairs, distances = near_pairs(X, threshold)
+    found = dict(zip(map(tuple, pairs.tolist()), distances, strict=True))
     slow = {
         (i, j): float(np.sqrt(np.mean((X[i] - X[j]) ** 2)))
         for i in range(rows)

@@ -106,7 +106,7 @@ def find_groups(
         LabelsError: hashes or names are not one for each row.
         UsageError: features that are not ``(n, d)``, or statistics that do not fit them.
     """
-    X = features if isinstance(features, RowsInFile) else np.asarray(features)
+    X = _as_rows(features)
     links = find_links(
         X,
         hashes,
@@ -130,7 +130,7 @@ def find_links(
     threshold: float = NEAR_EQUAL,
 ) -> dict[str, NDArray[np.intp]]:
     """Pairs ``(k, 2)`` of rows that are not independent, by reason; arguments and errors as of `find_groups`."""
-    X = features if isinstance(features, RowsInFile) else np.asarray(features)
+    X = _as_rows(features)
     if len(X.shape) != 2:
         raise UsageError(f"features must be of shape (images, d), got shape {X.shape}")
     rows = [hashlib.blake2b(row.tobytes(), digest_size=16).digest() for block in block_slices(X) for row in X[block]]
@@ -139,19 +139,23 @@ def find_links(
         "same bytes": _equal(_one_each(hashes, len(X), "hash")),
         "equal features": _equal(rows),
         "nearly equal features": np.empty((0, 2), dtype=np.intp),
-        "nearly equal pictures": _as_array(pair[:2] for pair in near_pairs(pictures, NEAR_EQUAL_THUMBNAILS)),
+        "nearly equal pictures": near_pairs(pictures, NEAR_EQUAL_THUMBNAILS)[0],
         "named": _equal(_one_each(names, len(X), "group")),
     }
     if feature_mean is not None and feature_scale is not None and len(X):
         mean, scale = feature_statistics(np.empty((0, X.shape[1])), feature_mean, feature_scale)
         widest = max(threshold, BOTH_NEAR[0]) if threshold >= 0 else threshold
-        near = list(near_pairs(Standardized(X, mean, scale), widest))
-        links["nearly equal features"] = _as_array(pair[:2] for pair in near if pair[2] <= threshold)
-        candidates = _as_array(pair[:2] for pair in near if pair[2] <= BOTH_NEAR[0])
+        near, distances = near_pairs(Standardized(X, mean, scale), widest)
+        links["nearly equal features"] = near[distances <= threshold]
+        candidates = near[distances <= BOTH_NEAR[0]]
         apart = np.sqrt(((pictures[candidates[:, 0]] - pictures[candidates[:, 1]]) ** 2).mean(axis=1))
         both = candidates[apart <= BOTH_NEAR[1]]
         links["nearly equal pictures"] = np.concatenate([links["nearly equal pictures"], both])
     return links
+
+
+def _as_rows(features: ArrayLike | RowsInFile) -> NDArray[Any] | RowsInFile:
+    return features if isinstance(features, RowsInFile) else np.asarray(features)
 
 
 def _one_each(values: ArrayLike | Sequence[object] | None, rows: int, label: str) -> list[Any]:

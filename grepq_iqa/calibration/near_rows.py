@@ -75,14 +75,15 @@ class Standardized:
         return standardize(self._rows[rows].astype(np.float64), self._mean, self._scale)
 
 
-def near_pairs(rows: Rows, threshold: float) -> Iterator[tuple[int, int, float]]:
-    """Pairs i, j of rows, i below j, and how far apart they are: no farther than the threshold.
+def near_pairs(rows: Rows, threshold: float) -> tuple[NDArray[np.intp], Array]:
+    """Pairs ``(k, 2)`` of rows, the first below the second, and how far apart they are ``(k,)``: within the threshold.
 
     Distances are root mean squared differences; a negative threshold has no pairs.
     """
     count, dim = rows.shape
+    pairs, apart = [np.empty((0, 2), dtype=np.intp)], [np.empty(0)]
     if not count or not dim or threshold < 0:
-        return
+        return pairs[0], apart[0]
     for first in block_slices(rows):
         left = rows[first]
         squares = np.einsum("ij,ij->i", left, left)
@@ -90,10 +91,12 @@ def near_pairs(rows: Rows, threshold: float) -> Iterator[tuple[int, int, float]]
             right = left if second == first else rows[second]
             others = squares if second == first else np.einsum("ij,ij->i", right, right)
             distances = squares[:, None] + others - 2 * left @ right.T
-            for i, j in np.argwhere(distances <= threshold**2 * dim):
-                at = first.start + int(i), second.start + int(j)
-                if at[0] < at[1]:
-                    yield *at, float(max(distances[i, j], 0.0) / dim) ** 0.5
+            near = distances <= threshold**2 * dim
+            if second == first:
+                near = np.triu(near, 1)
+            pairs.append(np.argwhere(near) + np.array([first.start, second.start]))
+            apart.append(np.sqrt(distances[near].clip(min=0) / dim))
+    return np.concatenate(pairs), np.concatenate(apart)
 
 
 def block_slices(rows: Rows, start: int = 0) -> Iterator[slice]:

@@ -9,9 +9,9 @@ standardized features ``z`` limited to ``[-clip, clip]`` and the zero-shot score
 
 The sum is a kernel ridge on few principal components, one term a rated photograph: it asks which of them are alike,
 where the linear part asks what they have in common; ``networks``, the mean of a few perceptrons of one hidden layer, is
-0 in files of version 0.1. The last line is split-conformal with residuals of models that had
-not seen the photograph; quantiles are kept for several parts of the range of m, because opinions part most at its lower
-end. Nothing that Q reads depends on this file.
+0 in files of version 0.1. The last line is split-conformal with residuals of models that had not seen the photograph;
+quantiles are kept for several parts of the range of m, because opinions part most at its lower end. Nothing that Q
+reads depends on this file.
 """
 
 from __future__ import annotations

@@ -42,7 +42,7 @@ class CopyFinder:
         try:
             if len(self._numbers) < 2:
                 return []
-            rows = np.array(sorted(_alike(self._thumbnails)), dtype=np.intp)
+            rows = _alike(self._thumbnails)
             if not len(rows):
                 return []
             thumbnails = [self._thumbnails[i] for i in rows]
@@ -56,8 +56,8 @@ class CopyFinder:
             self._features.close()
 
 
-def _alike(thumbnails: Sequence[NDArray[np.float32]]) -> set[int]:
-    """Positions of the pictures that have another one within the wider of the two limits of copies."""
+def _alike(thumbnails: Sequence[NDArray[np.float32]]) -> NDArray[np.intp]:
+    """Positions, rising, of the pictures that have another one within the wider of the two limits of copies."""
     pictures = normalized_thumbnails(thumbnails)
     usable = np.flatnonzero(np.isfinite(pictures).all(axis=1))
-    return {int(usable[i]) for pair in near_pairs(pictures[usable], BOTH_NEAR[1]) for i in pair[:2]}
+    return usable[np.unique(near_pairs(pictures[usable], BOTH_NEAR[1])[0])]

@@ -21,6 +21,7 @@ from grepq_iqa.encoders.fine_measures import measure_fine
 from grepq_iqa.encoders.perceptron import layers_of
 from grepq_iqa.training.data.distortions import Picture, through_file
 from grepq_iqa.training.data.pictures import clean_start, crop_at_random, read_picture
+from grepq_iqa.training.small_networks import train_small
 
 STEPS = 4
 """Copies of a crop in a series, beside the crop as it is."""
@@ -85,7 +86,7 @@ def make_series(clean: list[Path], unlabeled: list[Path], indices: Iterable[int]
             start, own[other] = _distorted(start, other, rng.uniform(0, 0.6), rng)
         if kind != 2 and rng.random() < SAVED:
             quality = int(rng.integers(*SAVED_QUALITIES))
-            start = _saved(start, quality)
+            start = through_file(start, "JPEG", quality=quality)
             own[2] = max(own[2], amount_of_compression(quality)) if known else own[2]
         start = _rounded(start)
         noise = rng.standard_normal(start.shape).astype(np.float32)
@@ -121,24 +122,19 @@ def _train(x: Tensor, amounts: Tensor, kind: Tensor, epochs: int, batch: int, se
         *(nn.Linear(HIDDEN[0], HIDDEN[1]), nn.ReLU()),
         nn.Linear(HIDDEN[1], len(AMOUNTS)),
     )
-    steps = max(1, len(x) // batch)
-    optimizer = torch.optim.AdamW(network.parameters(), lr=1e-3, weight_decay=0.02)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 4e-3, total_steps=epochs * steps)
     known = ~amounts.isnan()
-    for _ in range(epochs):
-        for index in torch.split(torch.randperm(len(x)), batch)[:steps]:
-            found = network(x[index] + JITTER * torch.randn_like(x[index]))
-            error = nn.functional.smooth_l1_loss(found, amounts[index].nan_to_num(), reduction="none")
-            loss = (error * known[index]).sum() / known[index].sum()
-            of_kind = torch.gather(found, 2, kind[index][:, None, None].expand(-1, found.shape[1], 1))[..., 0]
-            total = found.sum(2)
-            for rising in (of_kind, total):  # what the score takes is the sum
-                loss = loss + nn.functional.softplus((MARGIN - rising.diff(dim=1)) / MARGIN).mean() * ORDER
-            optimizer.zero_grad()
-            loss.backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
-            schedule.step()
-    return network.eval()
+
+    def loss_of(index: Tensor) -> Tensor:
+        found = network(x[index] + JITTER * torch.randn_like(x[index]))
+        error = nn.functional.smooth_l1_loss(found, amounts[index].nan_to_num(), reduction="none")
+        loss = (error * known[index]).sum() / known[index].sum()
+        of_kind = torch.gather(found, 2, kind[index][:, None, None].expand(-1, found.shape[1], 1))[..., 0]
+        total = found.sum(2)
+        for rising in (of_kind, total):  # what the score takes is the sum
+            loss = loss + nn.functional.softplus((MARGIN - rising.diff(dim=1)) / MARGIN).mean() * ORDER
+        return loss
+
+    return train_small(network, len(x), loss_of, epochs=epochs, batch=batch, highest_rate=4e-3, weight_decay=0.02)
 
 
 def _distorted(
@@ -158,16 +154,12 @@ def _distorted(
         noise = rng.standard_normal(x.shape).astype(np.float32) if noise is None else noise
         return x + noise * np.float32(sigma / 255), amount_of_noise(sigma)
     quality = round(100 - _between((100 - QUALITY[1], 100 - QUALITY[0]), strength))
-    return _saved(x, quality, saves_as), amount_of_compression(quality)
+    return through_file(x, saves_as, quality=quality), amount_of_compression(quality)
 
 
 def _between(bounds: tuple[float, float], share: float) -> float:
     """On a logarithmic scale, since what is light is to be told finely."""
     return float(bounds[0] * (bounds[1] / bounds[0]) ** share)
-
-
-def _saved(x: Picture, quality: int, saves_as: str = "JPEG") -> Picture:
-    return through_file(x, saves_as, quality=quality)
 
 
 def _rounded(x: Picture) -> Picture:

@@ -28,6 +28,7 @@ from grepq_iqa.errors import LabelsError, UsageError
 from grepq_iqa.feature_cache import FeatureCache
 from grepq_iqa.files import sha256_of
 from grepq_iqa.model import GRepQ
+from grepq_iqa.training.ratings_network import fit_networks
 from grepq_iqa.training.recipe import RatingsRecipe, describe
 from grepq_iqa.weights.config import read_config, write_config
 from grepq_iqa.weights.loading import load_components
@@ -157,8 +158,6 @@ def fit_ratings(
     constant = half * (ridge.intercept_ + kernel.intercept)
     networks: Layers = ()
     if recipe.network_share:
-        from grepq_iqa.training.ratings_network import fit_networks
-
         fitted = fit_networks(Z, y, recipe)
         networks = fitted.layers
         unseen = unseen + recipe.network_share * fitted.unseen_predictions

@@ -1,4 +1,4 @@
-"""Small networks from features to opinions, half of the ratings predictor: what a ridge and a kernel cannot bend to.
+"""Small networks from features to opinions, a part of the ratings predictor: what a ridge and a kernel cannot bend to.
 
 Each is a perceptron of one hidden layer that sees a random half of its inputs at every step (Srivastava et al.,
 "Dropout", JMLR 2014), which is what keeps thousands of features and thousands of photographs in balance. The loss is
@@ -17,12 +17,13 @@ from torch.nn import functional as F
 
 from grepq_iqa.encoders.perceptron import Layers, layers_of, perceptron
 from grepq_iqa.training.recipe import RatingsRecipe
+from grepq_iqa.training.small_networks import LEARNING_RATE, train_small
 
 Array = NDArray[np.float64]
 
 FOLDS = 5
 BATCH = 64
-LEARNING_RATE, WEIGHT_DECAY = 1e-3, 0.05
+WEIGHT_DECAY = 0.05
 DROPOUT = 0.5  # of inputs and of the hidden layer
 PAIRS = 0.5  # weight of differences in the loss
 
@@ -77,16 +78,11 @@ def _train(x: Tensor, target: Tensor, recipe: RatingsRecipe, seed: int) -> nn.Se
             nn.Dropout(DROPOUT),
             nn.Linear(recipe.hidden, 1),
         )
-        steps = max(1, len(x) // BATCH)
-        optimizer = torch.optim.AdamW(network.parameters(), lr=LEARNING_RATE, weight_decay=WEIGHT_DECAY)
-        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LEARNING_RATE, total_steps=recipe.epochs * steps)
-        for _ in range(recipe.epochs):
-            for index in torch.split(torch.randperm(len(x)), BATCH)[:steps]:
-                found, wanted = network(x[index])[:, 0], target[index]
-                of_pairs = F.smooth_l1_loss(found[:, None] - found, wanted[:, None] - wanted)
-                loss = F.smooth_l1_loss(found, wanted) + PAIRS * of_pairs
-                optimizer.zero_grad()
-                loss.backward()  # type: ignore[no-untyped-call]
-                optimizer.step()
-                schedule.step()
-        return network.eval()
+
+        def loss_of(index: Tensor) -> Tensor:
+            found, wanted = network(x[index])[:, 0], target[index]
+            of_pairs = F.smooth_l1_loss(found[:, None] - found, wanted[:, None] - wanted)
+            return F.smooth_l1_loss(found, wanted) + PAIRS * of_pairs
+
+        cycle = {"epochs": recipe.epochs, "batch": BATCH}
+        return train_small(network, len(x), loss_of, highest_rate=LEARNING_RATE, weight_decay=WEIGHT_DECAY, **cycle)

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 
 from grepq_iqa.encoders.perceptron import layers_of, perceptron
 from grepq_iqa.explain.network import GROUPS, OUTPUTS, STEPS, Network
 from grepq_iqa.training.reasons import Items
+from grepq_iqa.training.small_networks import train_small
 
 FOLDS = 5
 HIDDEN = (128, 64)
@@ -134,15 +135,11 @@ def _train(x: Array, severities: Array, settings: Settings, seed: int) -> nn.Seq
         *(nn.Linear(HIDDEN[0], HIDDEN[1]), nn.ReLU(), nn.Dropout(0.05)),
         nn.Linear(HIDDEN[1], len(OUTPUTS)),
     )
-    steps = max(1, len(x) // settings.batch)
-    optimizer = torch.optim.AdamW(network.parameters(), lr=1e-3, weight_decay=0.02)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, 4e-3, total_steps=settings.epochs * steps)
-    for _ in range(settings.epochs):
-        for index in torch.split(torch.randperm(len(x)), settings.batch)[:steps]:
-            noisy = inputs[index] + JITTER * torch.randn(len(index), x.shape[1])
-            loss = nn.functional.smooth_l1_loss(network(noisy), targets[index], reduction="none")
-            optimizer.zero_grad()
-            (loss * weight).mean().backward()  # type: ignore[no-untyped-call]
-            optimizer.step()
-            schedule.step()
-    return network.eval()
+
+    def loss_of(index: Tensor) -> Tensor:
+        noisy = inputs[index] + JITTER * torch.randn(len(index), x.shape[1])
+        errors = nn.functional.smooth_l1_loss(network(noisy), targets[index], reduction="none")
+        return (errors * weight).mean()
+
+    cycle = {"epochs": settings.epochs, "batch": settings.batch}
+    return train_small(network, len(x), loss_of, highest_rate=4e-3, weight_decay=0.02, **cycle)

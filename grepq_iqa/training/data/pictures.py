@@ -32,10 +32,7 @@ def read_picture(path: Path, *, max_side: int | None = None) -> Picture:
 
 def clean_start(path: Path, factor: float) -> Picture:
     """A photograph shrunk by ``factor``, float32 ``(H, W, 3)`` in [0, 1]."""
-    image = Image.fromarray(np.round(read_picture(path) * 255).astype(np.uint8))
-    size = (max(1, round(image.width * factor)), max(1, round(image.height * factor)))
-    shrunk: Picture = np.asarray(image.resize(size, Image.Resampling.LANCZOS), dtype=np.float32) / np.float32(255)
-    return shrunk
+    return _shrunk(read_picture(path), factor, least=1)
 
 
 def crop_at_random(picture: Picture, side: int, rng: np.random.Generator) -> Picture:
@@ -54,11 +51,14 @@ def shrink_at_random(picture: Picture, least: int, rng: np.random.Generator) -> 
     factor = max(rng.uniform(0.45, 0.9), least / min(picture.shape[:2]))
     if factor >= 1:
         return picture
+    return _shrunk(picture, factor, least)
+
+
+def _shrunk(picture: Picture, factor: float, least: int) -> Picture:
+    """Sides times ``factor``, but no side below ``least``."""
     height, width = picture.shape[:2]
-    image = Image.fromarray(np.round(picture * 255).astype(np.uint8))
-    small = image.resize(
-        (max(least, round(width * factor)), max(least, round(height * factor))), Image.Resampling.LANCZOS
-    )
+    size = (max(least, round(width * factor)), max(least, round(height * factor)))
+    small = Image.fromarray(np.round(picture * 255).astype(np.uint8)).resize(size, Image.Resampling.LANCZOS)
     result: Picture = np.asarray(small, dtype=np.float32) / np.float32(255)
     return result
 

@@ -235,8 +235,9 @@ def train_projection(
     if recipe.likeness:
         if pristine is None:
             raise UsageError("recipe: likeness in [high_level] needs pooled features of pristine photographs")
-        std = (tower.project(unlabeled) @ axis).std()
-        _move_along(tower, axis, recipe.likeness * std, *_likeness(tower, pristine, unlabeled, axis, recipe))
+        quality = tower.project(unlabeled) @ axis
+        likeness = _likeness(tower, pristine, unlabeled, quality, recipe)
+        _move_along(tower, axis, recipe.likeness * quality.std(), *likeness)
 
     names = {"good": PROMPT_GOOD, "bad": PROMPT_BAD}
     for attribute, (high, low) in ATTRIBUTE_PROMPTS.items():
@@ -312,12 +313,11 @@ def _only(tower: PooledEfficientNet, index: int, unlabeled: Tensor) -> tuple[Ten
 
 
 def _likeness(
-    tower: PooledEfficientNet, pristine: Tensor, unlabeled: Tensor, axis: Tensor, recipe: ProjectionRecipe
+    tower: PooledEfficientNet, pristine: Tensor, unlabeled: Tensor, quality: Tensor, recipe: ProjectionRecipe
 ) -> tuple[Tensor, float]:
     """Weights of standardized features and offset of likeness to pristine photographs, by the frozen tower alone."""
     frozen = tower.distortion_features.start
     clean, wild = (tower.standardize(pooled)[:, :frozen] for pooled in (pristine, unlabeled))
-    quality = tower.project(unlabeled) @ axis
     weights, offset = taught_direction(clean, wild, quality, _frozen_blocks(tower), recipe.likeness_components)
     return F.pad(weights, (0, tower.feature_dim - frozen)), offset
 
