@@ -105,6 +105,7 @@ function standInParts() {
   if (!parts.length) parts.push(part([]));
   const rest = part(rows.filter(row => figures[row.number].hidden));
   rest.hidden = true;
+  grid.classList.toggle("many-parts", parts.length > 1);  // a single one is in sight, and shown without a blank frame
   grid.replaceChildren(...parts, rest);
 }
 
