@@ -15,7 +15,7 @@ from grepq_iqa import zero_shot
 from grepq_iqa.calibration.ratings import HIGHEST, LOWEST
 from grepq_iqa.data.checks import image_warnings
 from grepq_iqa.data.images import MAX_PIXELS, ImageSource, as_listed, decode_image, split_batch
-from grepq_iqa.data.patches import reflect_up_to
+from grepq_iqa.data.patches import patch_grid, reflect_up_to
 from grepq_iqa.devices import one_blas_thread
 from grepq_iqa.encoders.engine import Engine, describe
 from grepq_iqa.encoders.fine_detail import CLOSE_UPS, VIEW, PreparedImage
@@ -89,6 +89,7 @@ class GRepQ:
         self._patch = low.get("patch", PATCH)
         self._ridge = low.get("ridge", zero_shot.RIDGE)
         self._prior_patches = low.get("prior_patches")
+        self._center = low.get("center")
         self._distance_scale = low.get("distance_scale", zero_shot.DISTANCE_SCALE)
         self._logit_scale = config["high_level"].get("logit_scale", zero_shot.LOGIT_SCALE)
         self.feature_mean = components.features.get("mean")
@@ -662,11 +663,24 @@ class GRepQ:
         found = []
         with one_blas_thread():
             for i, embedding in enumerate(self._embed(features)):
-                moments = zero_shot.Moments(encoded.low.shape[1])
-                for vectors in encoded.patches[i]:
-                    moments.update(vectors)
+                moments = self._moments(encoded.patches[i], arrays[i].shape, encoded.low.shape[1])
                 found.append((self._score(moments, embedding, image_warnings(arrays[i], self._patch)), features[i]))
         return found
+
+    def _moments(self, patches: Iterable[NDArray[np.float32]], shape: tuple[int, ...], dim: int) -> zero_shot.Moments:
+        """Of the patches of a picture of ``shape``, those in the middle counting for most where the model says so."""
+        moments = zero_shot.Moments(dim)
+        if self._center is None:
+            for vectors in patches:
+                moments.update(vectors)
+            return moments
+        low = self.config["low_level"]
+        height, width = (max(side, self._patch) for side in shape[1:])  # smaller pictures are padded
+        dense = low.get("evaluation") == "dense"
+        weights = zero_shot.center_weights(*patch_grid(height, width, self._patch, low["stride"], dense), self._center)
+        for vectors in patches:
+            moments.update(vectors, weights[moments.count :][: len(vectors)])
+        return moments
 
     def _embed(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
         """Embeddings ``(n, dim)`` of features ``(n, d)``."""
@@ -687,7 +701,7 @@ class GRepQ:
             components.pristine_mean,
             components.pristine_covariance,
             self._ridge,
-            zero_shot.own_share(patches.count, self._prior_patches),
+            zero_shot.own_share(patches.effective_count, self._prior_patches),
         )
         low = zero_shot.low_level_quality(distance, self._distance_scale)
         high = self._high_level_score(embedding)

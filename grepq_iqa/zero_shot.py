@@ -21,34 +21,44 @@ OWN_SHARE = 0.5
 class Moments:
     """Mean and unbiased covariance of vectors that arrive in chunks, in float64, without keeping the vectors.
 
-    Chan, Golub and LeVeque, "Updating formulae and a pairwise algorithm for computing sample variances", 1979.
+    Chan, Golub and LeVeque, "Updating formulae and a pairwise algorithm for computing sample variances", 1979. Vectors
+    may have weights, of which only the ratios matter.
     """
 
     def __init__(self, dim: int) -> None:
         self.count = 0
         self.mean: Array = np.zeros(dim)
         self._scatter: Array = np.zeros((dim, dim))
+        self._weight = self._squares = 0.0
 
-    def update(self, vectors: NDArray[Any]) -> Moments:
-        """Take in ``(n, dim)`` vectors; returns self."""
+    def update(self, vectors: NDArray[Any], weights: NDArray[Any] | None = None) -> Moments:
+        """Take in ``(n, dim)`` vectors, with positive weights ``(n,)`` or one each; returns self."""
         vectors = np.asarray(vectors, dtype=np.float64)
         if not len(vectors):
             return self
-        mean = vectors.mean(0)
+        weights = np.ones(len(vectors)) if weights is None else np.asarray(weights, dtype=np.float64)
+        weight = float(weights.sum())
+        mean = weights @ vectors / weight
         centered = vectors - mean
         step = mean - self.mean
-        total = self.count + len(vectors)
-        self._scatter += centered.T @ centered + np.outer(step, step) * (self.count * len(vectors) / total)
-        self.mean = self.mean + step * (len(vectors) / total)
-        self.count = total
+        total = self._weight + weight
+        self._scatter += (centered.T * weights) @ centered + np.outer(step, step) * (self._weight * weight / total)
+        self.mean = self.mean + step * (weight / total)
+        self.count += len(vectors)
+        self._weight, self._squares = total, self._squares + float(weights @ weights)
         return self
+
+    @property
+    def effective_count(self) -> float:
+        """How many equally weighted vectors tell as much (Kish, "Survey Sampling", 1965, section 11.2)."""
+        return self._weight**2 / self._squares if self.count else 0.0
 
     @property
     def covariance(self) -> Array:
         """``(dim, dim)``; zero while there are fewer than two vectors, for which the estimate does not exist."""
         if self.count < 2:
             return np.zeros_like(self._scatter)
-        return self._scatter / (self.count - 1)
+        return self._scatter / (self._weight - self._squares / self._weight)
 
 
 def distance_to_pristine(
@@ -74,7 +84,19 @@ def distance_to_pristine(
     return result
 
 
-def own_share(patches: int, prior_patches: float | None) -> float:
+def center_weights(rows: int, columns: int, std: float) -> Array:
+    """Weights ``(rows * columns,)`` of patches in row-major order, a Gaussian around the middle: there people look.
+
+    Args:
+        rows, columns: of the grid of patches.
+        std: in halves of the picture's sides.
+    """
+    down, across = (np.linspace(-1, 1, n) if n > 1 else np.zeros(1) for n in (rows, columns))
+    weights: Array = np.exp(-(down[:, None] ** 2 + across**2) / (2 * std**2)).ravel()
+    return weights
+
+
+def own_share(patches: float, prior_patches: float | None) -> float:
     """What a picture's own covariance counts in the distance to pristine patches, in [0, 1].
 
     A picture with little going on in it is further from pristine ones by its own measure than by theirs. But few
@@ -82,7 +104,7 @@ def own_share(patches: int, prior_patches: float | None) -> float:
     an inverse Wishart distribution does (Gelman et al., "Bayesian Data Analysis", section 3.6).
 
     Args:
-        patches: that the picture has.
+        patches: that the picture has, or as many as its weighted ones tell as much as.
         prior_patches: that pristine ones count for; None is the paper's equal shares, whatever the number.
     """
     return OWN_SHARE if prior_patches is None else patches / (patches + prior_patches)

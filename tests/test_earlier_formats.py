@@ -138,7 +138,8 @@ TODAY = {
     | {"gcl_extremes": 2, "gcl_temperature": 0.5, "margin": 3.0, "seed": 0}
     | {"components": 0, "residual": 1.0, "region_layers": [], "region": 0.0}
     | {"likeness": 0.0, "likeness_components": 200, "likeness_copies": 8, "constant": 0.0},
-    ("scoring", ScoringRecipe): {"high_level_std": 0.1, "low_level_ratio": 0.2, "ridge": 0.0, "prior_patches": 0.0},
+    ("scoring", ScoringRecipe): {"high_level_std": 0.1, "low_level_ratio": 0.2, "ridge": 0.0, "prior_patches": 0.0}
+    | {"center": 0.0},
     ("features", FeatureRecipe): {"low_level": 0.5, "layers": [1.0, 0.5], "head": 0.25, "distortion": 2.0}
     | {"region": 1.0, "fine": 1.0},
 }

@@ -153,16 +153,25 @@ class TestTraining:
         assert amount_of_compression(95) == 1 and amount_of_compression(70) == pytest.approx(2.807, abs=1e-3)
 
     def test_a_file_keeps_it_and_one_of_other_measures_is_refused(self, fine):
-        costly = replace(fine, weight=0.25, expected=1.5, close_up=0.4)
+        weight, expected = np.array([0.1, 0.2, 0.3], np.float32), np.array([2, 0.5, 1], np.float32)
+        costly = replace(fine, weight=weight, expected=expected, close_up=0.4)
         stored = to_state(costly)
         again = from_state({key: value.astype(np.float32) for key, value in stored.items()})
         measures = np.random.default_rng(0).normal(size=(5, len(MEASURES))).astype(np.float32)
         np.testing.assert_allclose(again.of_measures(measures), costly.of_measures(measures), rtol=1e-5)
-        np.testing.assert_allclose(again.shift(np.ones((2, 3), np.float32)), 0.25 * (1.5 - 3))
+        np.testing.assert_allclose(again.shift(np.ones((2, 3), np.float32)), 0.1 - 0.1, atol=1e-7)
+        np.testing.assert_allclose(again.shift(np.array([[3, 1, 2]], np.float32)), [-0.1 - 0.1 - 0.3], atol=1e-6)
         with pytest.raises(ValueError, match="other measures"):
             from_state(stored | {"mean": stored["mean"][:-1]})
         with pytest.raises(KeyError):
             from_state({key: value for key, value in stored.items() if key != "weight"})
+        with pytest.raises(ValueError, match="other measures"):
+            from_state(stored | {"weight": weight[:2]})
+
+    def test_one_weight_for_all_kinds_as_version_0_2_stored_it_is_read(self, fine):
+        earlier = to_state(fine) | {"weight": np.array(0.25, np.float32), "expected": np.array(1.5, np.float32)}
+        amounts = np.array([[1, 1, 1], [0, 2, 4]], np.float32)
+        np.testing.assert_allclose(from_state(earlier).shift(amounts), 0.25 * (1.5 - amounts.sum(1)), rtol=1e-6)
 
     def test_a_picture_is_as_sharp_as_its_sharpest_view_and_close_ups_count_by_their_share(self, fine):
         rng = np.random.default_rng(0)

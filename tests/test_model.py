@@ -57,7 +57,7 @@ def test_exact_and_formula_agree(compact, photos):
         f = parts.high_level(image).embedding[0].double().numpy()
     axis = parts.prompts["good"] - parts.prompts["bad"]
     amounts = parts.fine_detail(image[0].numpy())
-    f += parts.fine_detail.weight * (parts.fine_detail.expected - amounts.sum()) * axis / np.linalg.norm(axis)
+    f += parts.fine_detail.weight @ (parts.fine_detail.expected - amounts) * axis / np.linalg.norm(axis)
     with torch.no_grad():
         fmap = parts.low_level.trunk(image)
         rows, columns = fmap.shape[2] - 2, fmap.shape[3] - 2
@@ -65,9 +65,14 @@ def test_exact_and_formula_agree(compact, photos):
         patches = np.stack([parts.low_level.head(w).double().numpy() for w in windows])
     cos = [f @ t / np.linalg.norm(f) / np.linalg.norm(t) for t in (parts.prompts["good"], parts.prompts["bad"])]
     q_high = 1 / (1 + np.exp(-high["logit_scale"] * (cos[0] - cos[1])))
-    delta = parts.pristine_mean - patches.mean(0)
-    own = len(patches) / (len(patches) + low["prior_patches"])
-    pooled = own * np.cov(patches.T) + (1 - own) * parts.pristine_covariance + low["ridge"] * np.eye(128)
+    down, across = np.meshgrid(np.linspace(-1, 1, rows), np.linspace(-1, 1, columns), indexing="ij")
+    weights = np.exp(-(down**2 + across**2) / (2 * low.get("center", np.inf) ** 2)).ravel()
+    delta = parts.pristine_mean - np.average(patches, axis=0, weights=weights)
+    effective = weights.sum() ** 2 / (weights**2).sum()
+    own = effective / (effective + low["prior_patches"])
+    pooled = (
+        own * np.cov(patches.T, aweights=weights) + (1 - own) * parts.pristine_covariance + low["ridge"] * np.eye(128)
+    )
     d = np.sqrt(delta @ np.linalg.inv(pooled) @ delta)
     q_low = 1 - 1 / (1 + np.exp(-d / low["distance_scale"]))
     score = compact.score(photos[2])

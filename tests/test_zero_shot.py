@@ -11,9 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from grepq_iqa.data.patches import iter_patches, reflect_up_to
+from grepq_iqa.data.patches import iter_patches, patch_grid, reflect_up_to
 from grepq_iqa.zero_shot import (
     Moments,
+    center_weights,
     cosine,
     distance_to_pristine,
     high_level_quality,
@@ -69,6 +70,37 @@ def test_moments_in_chunks_equal_numpy_at_once(x, chunk):
     scale = 1 + np.abs(x).max() ** 2
     np.testing.assert_allclose(moments.mean, x.mean(0), atol=1e-9 * scale)
     np.testing.assert_allclose(moments.covariance, np.cov(x, rowvar=False), atol=1e-9 * scale)
+
+
+@settings(deadline=None)
+@given(vectors, st.integers(1, 13), st.integers(0, 2**31))
+def test_weighted_moments_equal_numpy_of_repeated_vectors(x, chunk, seed):
+    weights = np.random.default_rng(seed).integers(1, 5, len(x))
+    moments = Moments(6)
+    for start in range(0, len(x), chunk):
+        moments.update(x[start : start + chunk], 0.25 * weights[start : start + chunk])
+    scale = 1 + np.abs(x).max() ** 2
+    repeated = np.repeat(x, weights, axis=0)
+    np.testing.assert_allclose(moments.mean, repeated.mean(0), atol=1e-9 * scale)
+    np.testing.assert_allclose(moments.covariance, np.cov(x.T, aweights=weights), atol=1e-9 * scale)
+    assert moments.count == len(x) and moments.effective_count == pytest.approx(weights.sum() ** 2 / (weights**2).sum())
+
+
+def test_weights_are_largest_in_the_middle_and_alike_around_it():
+    grid = center_weights(5, 3, 0.8).reshape(5, 3)
+    assert grid[2, 1] == grid.max() == 1 and grid[0, 0] == pytest.approx(np.exp(-2 / 2 / 0.64))
+    np.testing.assert_allclose(grid, grid[::-1, ::-1])
+    assert center_weights(1, 1, 0.1).tolist() == [1]
+    assert np.ptp(center_weights(4, 4, 1e6)) < 1e-9
+
+
+@given(st.integers(96, 500), st.integers(96, 500), st.sampled_from([32, 48]))
+def test_the_grid_has_as_many_patches_as_there_are(height, width, stride):
+    image = np.zeros((3, height, width), np.float32)
+    rows, columns = patch_grid(height, width, 96, stride, dense=False)
+    assert rows * columns == sum(len(patches) for patches in iter_patches(image, 96, stride))
+    cells = [math.ceil(side / 32) for side in (height, width)]
+    assert patch_grid(height, width, 96, 32, dense=True) == tuple(n - 2 for n in cells)
 
 
 @pytest.mark.parametrize("share", [None, 0.0, 0.9, 1.0])

@@ -38,6 +38,18 @@ def iter_patches(image: Image, size: int, stride: int, chunk: int = 64) -> Itera
         yield _stacked([image[:, y : y + size, x : x + size] for y, x in corners[start : start + chunk]])
 
 
+def patch_grid(height: int, width: int, size: int, stride: int, dense: bool) -> tuple[int, int]:
+    """Rows and columns of a picture's patches: those of `iter_patches`, or the windows of a whole picture's last map.
+
+    Args:
+        height, width: of the picture, at least ``size``.
+        size, stride: of the patches, in pixels.
+        dense: windows of the map, whose last cells may reach beyond the border.
+    """
+    rows, columns = ((-(-side // stride) * stride if dense else side) for side in (height, width))
+    return (rows - size) // stride + 1, (columns - size) // stride + 1
+
+
 def _stacked(patches: Sequence[Any]) -> Any:
     if isinstance(patches[0], np.ndarray):
         return np.stack(patches)

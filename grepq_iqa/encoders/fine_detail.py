@@ -7,7 +7,7 @@ it, without human scores.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import product
 from typing import Any, NamedTuple
 
@@ -48,16 +48,16 @@ class FineDetail:
     Attributes:
         mean, scale: ``(m,)`` of the measures in training.
         layers: of the ensemble.
-        weight: how far an amount of one moves the embedding along bad - good.
-        expected: the sum of amounts that moves it nowhere, that of in-the-wild images.
+        weight: ``(len(AMOUNTS),)``, how far an amount of one moves the embedding along bad - good.
+        expected: ``(len(AMOUNTS),)``, amounts that together move it nowhere, those of in-the-wild images.
         close_up: what an amount counts that only close-ups show, beside one that the whole picture shows.
     """
 
     mean: Array
     scale: Array
     layers: Layers
-    weight: float = 0.0
-    expected: float = 0.0
+    weight: Array = field(default_factory=lambda: np.zeros(len(AMOUNTS), np.float32))
+    expected: Array = field(default_factory=lambda: np.zeros(len(AMOUNTS), np.float32))
     close_up: float = 0.5
 
     CLIP = 5.0
@@ -69,7 +69,7 @@ class FineDetail:
 
     def shift(self, amounts: Array) -> Array:
         """How far the embedding moves along good - bad for amounts ``(n, len(AMOUNTS))``."""
-        moved: Array = np.float32(self.weight) * (np.float32(self.expected) - amounts.sum(1))
+        moved: Array = ((self.expected - amounts) @ self.weight).astype(np.float32)
         return moved
 
     def of_measures(self, measures: Array) -> Array:
@@ -107,8 +107,8 @@ def _places(size: int) -> list[int]:
 
 def to_state(fine: FineDetail) -> dict[str, NDArray[Any]]:
     """Arrays for a safetensors file."""
-    numbers = {name: np.array(getattr(fine, name), np.float32) for name in ("weight", "expected", "close_up")}
-    return {"mean": fine.mean, "scale": fine.scale} | numbers | layers_state(fine.layers)
+    cost = {"weight": fine.weight, "expected": fine.expected, "close_up": np.array(fine.close_up, np.float32)}
+    return {"mean": fine.mean, "scale": fine.scale} | cost | layers_state(fine.layers)
 
 
 def from_state(state: dict[str, NDArray[Any]]) -> FineDetail:
@@ -120,8 +120,11 @@ def from_state(state: dict[str, NDArray[Any]]) -> FineDetail:
     """
     arrays = dict(state)
     layers = pop_layers(arrays)
-    numbers = {name: float(arrays.pop(name)) for name in ("weight", "expected", "close_up")}
-    fine = FineDetail(arrays.pop("mean"), arrays.pop("scale"), layers, **numbers)
-    if fine.mean.shape != (len(MEASURES),) or not layers or layers[-1][1].shape[-1] != len(AMOUNTS):
+    weight, expected = arrays.pop("weight"), arrays.pop("expected")
+    if weight.ndim == expected.ndim == 0:  # version 0.2 had one weight, and the sum of the amounts
+        weight, expected = np.repeat(weight, len(AMOUNTS)), np.repeat(expected / np.float32(len(AMOUNTS)), len(AMOUNTS))
+    fine = FineDetail(arrays.pop("mean"), arrays.pop("scale"), layers, weight, expected, float(arrays.pop("close_up")))
+    of_kinds = [weight.shape, expected.shape, *(bias.shape[-1:] for _, bias in layers[-1:])]
+    if fine.mean.shape != (len(MEASURES),) or not layers or set(of_kinds) != {(len(AMOUNTS),)}:
         raise ValueError("it was made for other measures")
     return fine

@@ -127,7 +127,9 @@ def export_model(
             "human_scores": {"in_training": False, "in_choosing_the_recipe": provenance.human_scores},
         },
     }
-    config["low_level"] |= {key: value for key in ("ridge", "prior_patches") if (value := getattr(scoring, key))}
+    config["low_level"] |= {
+        key: value for key in ("ridge", "prior_patches", "center") if (value := getattr(scoring, key))
+    }
     write_config(directory / "config.json", config)
     if fine:
         write_atomically(directory / FINE_DETAIL, save_arrays(to_state(fine)))
@@ -156,8 +158,12 @@ def _with_costs(
     """Write what amounts of light distortions cost, by what photographs show of them; the scores then."""
     model = GRepQ.from_pretrained(directory, engine="torch", device="cpu")
     spread = float(np.std(model.projected(scored.features)))
-    total = scored.features[:, -len(AMOUNTS) :].sum(1)
-    costly = replace(fine, weight=recipe.weight * spread, expected=float(total.mean()), close_up=recipe.close_up)
+    weight = np.array(recipe.weight, np.float32)
+    if weight.size not in (1, len(AMOUNTS)):
+        raise UsageError(f"[fine_detail] of the recipe needs one weight, or one each for {', '.join(AMOUNTS)}")
+    expected = scored.features[:, -len(AMOUNTS) :].mean(0)
+    weight = np.broadcast_to(weight * np.float32(spread), expected.shape).copy()
+    costly = replace(fine, weight=weight, expected=expected, close_up=recipe.close_up)
     write_atomically(directory / FINE_DETAIL, save_arrays(to_state(costly)))
     model = GRepQ.from_pretrained(directory, engine="torch", device="cpu")
     return ScoredPhotographs(scored.low, model.high_level_scores(scored.features), scored.features)

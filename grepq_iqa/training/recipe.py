@@ -99,12 +99,15 @@ class ScoringRecipe:
         ridge: of the distance to pristine patches; 0 is the paper's, 0.001.
         prior_patches: how many patches of its own the pristine covariance counts for beside a picture's; 0 is the
             paper's, equal shares.
+        center: standard deviation of a Gaussian around the middle by which a picture's patches count, in halves of its
+            sides; 0 is the paper's, all alike.
     """
 
     high_level_std: float
     low_level_ratio: float = 0.0
     ridge: float = 0.0
     prior_patches: float = 0.0
+    center: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -115,12 +118,12 @@ class FineDetailRecipe:
         series: crops with more and more of one thing, half of them clean ones.
         epochs: of the small networks that learn from them.
         weight: what an amount of one costs, in standard deviations over unlabeled in-the-wild images of the projection
-            on good - bad.
+            on good - bad: one number for every kind, or one each.
         close_up: what an amount counts that only close-ups of a large picture show.
     """
 
     series: int
-    weight: float
+    weight: float | list[float]
     close_up: float = 0.5
     epochs: int = 60
     seed: int = 0
