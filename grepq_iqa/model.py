@@ -21,7 +21,7 @@ from grepq_iqa.encoders.engine import Engine, describe
 from grepq_iqa.encoders.fine_detail import CLOSE_UPS, VIEW, PreparedImage
 from grepq_iqa.errors import ImageError, LabelsError, NotFittedError, UsageError
 from grepq_iqa.results import Explanation, Prediction, Score
-from grepq_iqa.weights.engines import PATCH, check_fitted, make_engine, torch_engine
+from grepq_iqa.weights.engines import PATCH, STRIDE, check_fitted, make_engine, torch_engine
 from grepq_iqa.weights.loading import ModelComponents, load_components
 
 if TYPE_CHECKING:
@@ -657,30 +657,29 @@ class GRepQ:
     def _score_arrays(
         self, arrays: list[NDArray[np.float32]], amounts: list[NDArray[np.float32] | None]
     ) -> list[tuple[Score, NDArray[np.float32]]]:
-        encoded = self.engine.encode(np.stack([reflect_up_to(image, self._patch) for image in arrays]))
+        padded = np.stack([reflect_up_to(image, self._patch) for image in arrays])
+        encoded = self.engine.encode(padded)
+        weights = self._patch_weights(*padded.shape[-2:])
         fine = [np.stack([one for one in amounts if one is not None])] if self._components.fine_detail else []
         features = np.concatenate([encoded.high, encoded.low, *fine], axis=1)
         found = []
         with one_blas_thread():
             for i, embedding in enumerate(self._embed(features)):
-                moments = self._moments(encoded.patches[i], arrays[i].shape, encoded.low.shape[1])
+                moments = zero_shot.Moments(encoded.low.shape[1])
+                for vectors in encoded.patches[i]:
+                    part = None if weights is None else weights[moments.count :][: len(vectors)]
+                    moments.update(vectors, part)
                 found.append((self._score(moments, embedding, image_warnings(arrays[i], self._patch)), features[i]))
         return found
 
-    def _moments(self, patches: Iterable[NDArray[np.float32]], shape: tuple[int, ...], dim: int) -> zero_shot.Moments:
-        """Of the patches of a picture of ``shape``, those in the middle counting for most where the model says so."""
-        moments = zero_shot.Moments(dim)
+    def _patch_weights(self, height: int, width: int) -> NDArray[np.float64] | None:
+        """Of every patch of a padded picture, where those in the middle count for more; None: all alike."""
         if self._center is None:
-            for vectors in patches:
-                moments.update(vectors)
-            return moments
+            return None
         low = self.config["low_level"]
-        height, width = (max(side, self._patch) for side in shape[1:])  # smaller pictures are padded
         dense = low.get("evaluation") == "dense"
-        weights = zero_shot.center_weights(*patch_grid(height, width, self._patch, low["stride"], dense), self._center)
-        for vectors in patches:
-            moments.update(vectors, weights[moments.count :][: len(vectors)])
-        return moments
+        grid = patch_grid(height, width, self._patch, low.get("stride", STRIDE), dense)
+        return zero_shot.center_weights(*grid, self._center)
 
     def _embed(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
         """Embeddings ``(n, dim)`` of features ``(n, d)``."""

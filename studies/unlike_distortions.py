@@ -11,7 +11,6 @@ Run: python studies/unlike_distortions.py PRISTINE [--held-out studies/reasons_h
 from __future__ import annotations
 
 import argparse
-import io
 from collections.abc import Callable
 from pathlib import Path
 
@@ -25,9 +24,9 @@ from grepq_iqa import GRepQ
 from grepq_iqa.data.image_paths import iter_image_paths
 from grepq_iqa.files import sha256_of
 from grepq_iqa.metrics import srcc
+from grepq_iqa.training.data.distortions import Picture, through_file
 from grepq_iqa.training.data.pictures import clean_start
 
-Picture = NDArray[np.float32]
 Kind = Callable[[Picture, float, np.random.Generator], NDArray[np.floating]]
 
 WIDTH, HEIGHT, SHRINK = 512, 384, 0.6
@@ -114,7 +113,7 @@ def ranks(values: NDArray[np.float64]) -> NDArray[np.float64]:
     return order
 
 
-def kind(function: Kind) -> Kind:
+def registered(function: Kind) -> Kind:
     KINDS[function.__name__] = function
     return function
 
@@ -144,78 +143,72 @@ def from_ycc(y: NDArray[np.floating]) -> Picture:
     return from_pil(Image.fromarray(np.clip(np.round(y * 255), 0, 255).astype(np.uint8), "YCbCr"))
 
 
-def through_file(x: Picture, format: str, **settings: object) -> Picture:
-    stream = io.BytesIO()
-    to_pil(x).save(stream, format, **settings)
-    return from_pil(Image.open(stream))
-
-
 def through_jpeg2000(x: Picture, ratio: float) -> Picture:
     return through_file(x, "JPEG2000", quality_mode="rates", quality_layers=[ratio])
 
 
-@kind
+@registered
 def gaussian_noise(x, a, rng):
     return x + a * normal(x, rng)
 
 
-@kind
+@registered
 def color_noise(x, a, rng):
     return from_ycc(to_ycc(x) + a * normal(x, rng) * [0.3, 1, 1])
 
 
-@kind
+@registered
 def correlated_noise(x, a, rng):
     noise = blurred(normal(x, rng), 1.2)
     return x + a * noise / noise.std()
 
 
-@kind
+@registered
 def masked_noise(x, a, rng):
     detail = blurred(np.abs(x - blurred(x, 2)), 3)
     return x + a * normal(x, rng) * detail / detail.mean()
 
 
-@kind
+@registered
 def high_frequency_noise(x, a, rng):
     noise = normal(x, rng)
     noise -= blurred(noise, 1)
     return x + a * noise / noise.std()
 
 
-@kind
+@registered
 def impulse_noise(x, a, rng):
     hit = rng.random(x.shape) < a * a
     return np.where(hit, rng.random(x.shape) < 0.5, x)
 
 
-@kind
+@registered
 def quantization(x, a, rng):
     step = a * 12**0.5
     return np.round(x / step) * step
 
 
-@kind
+@registered
 def gaussian_blur(x, a, rng):
     return blurred(x, 40 * a)
 
 
-@kind
+@registered
 def denoising(x, a, rng):
     return blurred(ndimage.median_filter(x + min(0.18, 1.5 * a) * normal(x, rng), (3, 3, 1)), 15 * a)
 
 
-@kind
+@registered
 def jpeg(x, a, rng):
     return through_file(x, "JPEG", quality=int(np.clip(100 - 800 * a, 1, 98)))
 
 
-@kind
+@registered
 def jpeg2000(x, a, rng):
     return through_jpeg2000(x, 4 + 1500 * a)
 
 
-@kind
+@registered
 def jpeg_transmission(x, a, rng):
     shown = through_file(x, "JPEG", quality=60)
     for _ in range(int(60 * a) + 1):
@@ -227,7 +220,7 @@ def jpeg_transmission(x, a, rng):
     return shown
 
 
-@kind
+@registered
 def jpeg2000_transmission(x, a, rng):
     shown = through_jpeg2000(x, 20)
     for _ in range(int(40 * a) + 1):
@@ -241,7 +234,7 @@ def jpeg2000_transmission(x, a, rng):
     return shown
 
 
-@kind
+@registered
 def moved_blocks(x, a, rng):
     shown = x.copy()
     for _ in range(int(9000 * a) + 1):
@@ -251,7 +244,7 @@ def moved_blocks(x, a, rng):
     return shown
 
 
-@kind
+@registered
 def colored_blocks(x, a, rng):
     shown = x.copy()
     for _ in range(int(1500 * a * a) + 1):
@@ -260,29 +253,29 @@ def colored_blocks(x, a, rng):
     return shown
 
 
-@kind
+@registered
 def mean_shift(x, a, rng):
     return x + a * rng.choice([-1, 1])
 
 
-@kind
+@registered
 def contrast(x, a, rng):
     return x.mean() + (x - x.mean()) * (max(0.05, 1 - 5 * a) if rng.random() < 0.5 else 1 + 6 * a)
 
 
-@kind
+@registered
 def desaturation(x, a, rng):
     colors = to_ycc(x)
     colors[..., 1:] = 0.5 + (colors[..., 1:] - 0.5) * (1 - min(1.6, 12 * a))
     return from_ycc(colors)
 
 
-@kind
+@registered
 def multiplicative_noise(x, a, rng):
     return x * (1 + 2 * a * normal(x, rng))
 
 
-@kind
+@registered
 def comfort_noise(x, a, rng):
     noise = normal(x, rng)
     noise -= blurred(noise, 2)
@@ -290,17 +283,17 @@ def comfort_noise(x, a, rng):
     return shown + 0.8 * noise * np.abs(x - blurred(x, 2))
 
 
-@kind
+@registered
 def compressed_noise(x, a, rng):
     return through_jpeg2000(np.clip(x + 0.8 * a * normal(x, rng), 0, 1), 4 + 300 * a)
 
 
-@kind
+@registered
 def dithering(x, a, rng):
     return from_pil(to_pil(x).quantize(max(2, int(2 ** (7.5 - 55 * a))), dither=Image.Dither.FLOYDSTEINBERG))
 
 
-@kind
+@registered
 def chromatic_aberration(x, a, rng):
     shift, shown = 1 + 60 * a, x.copy()
     shown[..., 0] = ndimage.shift(x[..., 0], (0.3 * shift, shift), order=1, mode="nearest")
@@ -308,7 +301,7 @@ def chromatic_aberration(x, a, rng):
     return blurred(shown, min(1.0, 8 * a))
 
 
-@kind
+@registered
 def sparse_sampling(x, a, rng):
     image, factor = to_pil(x), 1 + 40 * a
     small = image.resize((max(8, int(WIDTH / factor)), max(8, int(HEIGHT / factor))), Image.Resampling.NEAREST)

@@ -121,7 +121,7 @@ def from_state(state: dict[str, NDArray[Any]]) -> FineDetail:
     arrays = dict(state)
     layers = pop_layers(arrays)
     weight, expected = arrays.pop("weight"), arrays.pop("expected")
-    if weight.ndim == expected.ndim == 0:  # version 0.2 had one weight, and the sum of the amounts
+    if weight.ndim == expected.ndim == 0:  # models made before 0.2 was out had one weight, and the sum of the amounts
         weight, expected = np.repeat(weight, len(AMOUNTS)), np.repeat(expected / np.float32(len(AMOUNTS)), len(AMOUNTS))
     fine = FineDetail(arrays.pop("mean"), arrays.pop("scale"), layers, weight, expected, float(arrays.pop("close_up")))
     of_kinds = [weight.shape, expected.shape, *(bias.shape[-1:] for _, bias in layers[-1:])]
