@@ -7,6 +7,7 @@ import re
 import socket
 import subprocess
 import sys
+import tempfile
 import threading
 from pathlib import Path
 
@@ -32,6 +33,8 @@ class ServerProcess:
         self.stderr: list[str] = []
 
     def __enter__(self) -> ServerProcess:
+        self._temporary = tempfile.TemporaryDirectory(prefix="grepq-test-")  # a killed server cannot tidy up
+        self._settings["env"]["TMPDIR"] = self._temporary.name
         self.process = subprocess.Popen(self._command, stderr=subprocess.PIPE, text=True, **self._settings)
         for line in self.process.stderr:
             self.stderr.append(line)
@@ -51,6 +54,7 @@ class ServerProcess:
         if self.process.poll() is None:
             self.process.kill()
         self.process.wait(30)
+        self._temporary.cleanup()
 
     def socket(self, timeout: float = 30) -> socket.socket:
         return socket.create_connection(("127.0.0.1", self.port), timeout)

@@ -37,7 +37,7 @@ def serve(model, tmp_path):
     """A client of a server with these settings; ended after the test."""
     ended = []
 
-    def start(photographs=(), base_url="http://localhost", **settings) -> TestClient:
+    def start(photographs=(), base_url="http://localhost", model=model, **settings) -> TestClient:
         app = create_app(model, Settings(**{"table": tmp_path / "grepq-labels.csv"} | settings), photographs)
         ended.append(app.state.service)
         return TestClient(app, base_url=base_url, raise_server_exceptions=False)
@@ -81,10 +81,7 @@ def test_numbers_are_those_of_the_command_line_to_the_last_digit(
         fitted = GRepQ.from_pretrained(tiny_model, device="cpu", dtype="float32")
         fitted.fit(features=rng.normal(size=(30, model.feature_dim)), mos=rng.normal(size=30))
         directory = fitted.save_pretrained(tmp_path / "fitted")
-        app = create_app(
-            GRepQ.from_pretrained(directory, device="cpu", dtype="float32"), Settings(table=tmp_path / "l.csv")
-        )
-        client = TestClient(app, base_url="http://localhost")
+        client = serve(model=GRepQ.from_pretrained(directory, device="cpu", dtype="float32"))
     else:
         directory, client = tiny_model, serve()
     status, out, _ = grepq(
