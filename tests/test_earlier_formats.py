@@ -137,6 +137,7 @@ TODAY = {
     | {"clutter": -0.4, "distortion": 0.5, "captions": 0.3, "caption_temperature": 0.07, "gcl": 0.1, "gcl_batch": 7}
     | {"gcl_extremes": 2, "gcl_temperature": 0.5, "margin": 3.0, "seed": 0}
     | {"components": 0, "residual": 1.0, "region_layers": [], "region": 0.0}
+    | {"family_costs": {}}
     | {"likeness": 0.0, "likeness_components": 200, "likeness_copies": 8, "constant": 0.0},
     ("scoring", ScoringRecipe): {"high_level_std": 0.1, "low_level_ratio": 0.2, "ridge": 0.0, "prior_patches": 0.0}
     | {"center": 0.0},

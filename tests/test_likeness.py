@@ -135,3 +135,34 @@ def test_a_constant_part_is_at_a_right_angle_to_prompts_and_leaves_the_order():
 def one_series(dim: int) -> PooledSeries:
     steps = [[], *([("jpeg", severity)] for severity in SERIES_SEVERITIES), *([("jpeg", 1)] for _ in range(MIXTURES))]
     return PooledSeries(torch.randn(1, len(steps), dim), [steps], torch.tensor([True]))
+
+
+def test_what_a_family_of_distortions_costs_is_the_only_change(tmp_path):
+    """So many standard deviations of good - bad for one of the amount; no other feature counts differently."""
+    outputs = ["distance", *projection.OUTPUTS[1:]]
+    tower = PooledEfficientNet((2,), 384, distortion_head={"start": 5, "outputs": outputs}).requires_grad_(False)
+    pooled = torch.randn(64, tower.feature_dim, generator=torch.Generator().manual_seed(0))
+    tower.set_standardization(pooled)
+    series = one_series(tower.feature_dim)
+
+    def trained(costs: dict[str, float]) -> tuple[np.ndarray, float]:
+        recipe = dataclasses.replace(RECIPE, likeness=0.0, family_costs=costs)
+        prompts = train_projection(tower, series, pooled, recipe, tmp_path / str(len(list(tmp_path.iterdir()))))
+        axis = torch.nn.functional.normalize(prompts["good"] - prompts["bad"], dim=0)
+        return (tower.projection.weight.T @ axis).numpy(), float((tower.project(pooled) @ axis).std())
+
+    plain, spread = trained({})
+    costly, _ = trained({"motion_blur": 0.5})
+    index = tower.distortion_features.start + outputs.index("motion_blur")
+    amount = tower.standardize(pooled)[:, index].std()
+    changed = np.zeros_like(plain)
+    changed[index] = -0.5 * spread / float(amount)
+    np.testing.assert_allclose(costly - plain, changed, atol=1e-4 * abs(changed[index]))
+    with pytest.raises(UsageError, match=r"no family snow; known: gaussian_blur, defocus"):
+        trained({"snow": 1.0})
+    headless = PooledEfficientNet((2,), 384)
+    with pytest.raises(UsageError, match="need a section"):
+        recipe = dataclasses.replace(RECIPE, likeness=0.0, family_costs={"jpeg": 0.1})
+        train_projection(
+            headless, one_series(headless.feature_dim), pooled[:, : headless.feature_dim], recipe, tmp_path
+        )

@@ -8,12 +8,15 @@ import shutil
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from safetensors.numpy import load_file, save_file
 
 from grepq_iqa import GRepQ
 from grepq_iqa.calibration.ratings import RatingsPredictor, likeness, read_ratings, write_ratings
 from grepq_iqa.errors import LabelsError, NotFittedError, UsageError, WeightsError
+from grepq_iqa.feature_cache import FeatureCache, model_key
+from grepq_iqa.training.rated_copies import features_of_copies, mirrored_cut
 from grepq_iqa.training.ratings import _fit_kernel, fit_ratings
 from grepq_iqa.training.ratings_network import fit_networks
 from grepq_iqa.training.recipe import RatingsRecipe, load_recipe
@@ -72,6 +75,56 @@ def test_networks_bend_where_a_line_cannot_and_never_saw_what_they_are_judged_on
     assert (again.unseen_predictions != found.unseen_predictions).sum() >= 200
     for one, other in zip(found.layers, fit_networks(Z, y, recipe).layers, strict=True):
         np.testing.assert_array_equal(one[0], other[0])
+
+
+def test_copies_teach_the_networks_and_are_left_out_with_their_photograph(rated):
+    rng = np.random.default_rng(1)
+    Z = rng.normal(size=(60, 40))
+    y = 50 + 10 * Z[:, 0]
+    # Copies say what the few photographs cannot: which of many features counts.
+    of = np.repeat(np.arange(60), 8)
+    copies = rng.normal(size=(480, 40))
+    copies[:, 0] = Z[of, 0]
+    recipe = dataclasses.replace(WITH_NETWORKS, hidden=32, epochs=100)
+    alone, taught = fit_networks(Z, y, recipe), fit_networks(Z, y, recipe, copies=(copies, of))
+    apart = [np.abs(found.unseen_predictions - y).mean() for found in (alone, taught)]
+    assert apart[1] < 0.8 * apart[0]
+    changed = y.copy()
+    changed[7] = 500
+    again = fit_networks(Z, changed, recipe, copies=(copies, of))
+    assert again.unseen_predictions[7] == taught.unseen_predictions[7]
+    with_copies = fit_ratings(
+        rated[0][:500], rated[1][:500], rated[2][:500], WITH_NETWORKS, mean=np.zeros(12), scale=np.ones(12),
+        copies=(rated[0][:500], np.arange(500)),
+    )[0]  # fmt: skip
+    plain = fitted(rated, WITH_NETWORKS)
+    np.testing.assert_allclose(with_copies.dual / with_copies.dual[0], plain.dual / plain.dual[0], rtol=1e-5)
+    assert not np.array_equal(with_copies.networks[0][0], plain.networks[0][0])
+
+
+def test_a_copy_is_a_mirrored_part_drawn_by_content(photos, compact, tmp_path):
+    picture = torch.arange(3 * 40 * 60.0).reshape(3, 40, 60)
+    for seed in range(20):
+        cut = mirrored_cut(picture, np.random.default_rng(seed))
+        height, width = cut.shape[1:]
+        assert 30 <= height <= 39 and 45 <= width <= 58
+        top, left = divmod(int(cut[0, 0, -1]), 60)
+        assert torch.equal(cut.flip(2), picture[:, top : top + height, left : left + width])
+    renamed = shutil.copy(photos[1], tmp_path / "other name.jpg")
+    cache = FeatureCache(tmp_path / "cache", model_key(compact))
+    features, of = features_of_copies(compact, [photos[0], renamed], 2, cache)
+    assert features.shape == (4, compact.feature_dim) and of.tolist() == [0, 0, 1, 1]
+    assert len({row.tobytes() for row in features}) == 4
+    stored = {path.name: path.stat().st_mtime_ns for path in (tmp_path / "cache").rglob("*.npz")}
+    again, _ = features_of_copies(compact, [photos[1]], 2, cache)
+    np.testing.assert_array_equal(again, features[2:])
+    assert {path.name: path.stat().st_mtime_ns for path in (tmp_path / "cache").rglob("*.npz")} == stored
+    least = tmp_path / "least.png"
+    Image.new("L", (1, 1)).save(least)
+    assert features_of_copies(compact, [least], 1)[0].shape == (1, compact.feature_dim)
+    (tmp_path / "broken.png").write_bytes(least.read_bytes()[:40])
+    with pytest.raises(LabelsError, match=r"broken\.png"):
+        features_of_copies(compact, [tmp_path / "broken.png"], 1)
 
 
 @pytest.mark.parametrize("recipe", [RECIPE, WITH_NETWORKS], ids=["plain", "networks"])
@@ -230,6 +283,7 @@ def test_the_command(tiny_model, tmp_path, monkeypatch, capsys):
     with pytest.raises(UsageError, match="not within"):
         call("--bounds", 0, 1)
     call("--bounds", 1, 5)
+    assert len(list((tmp_path / "cache").rglob("*.npz"))) == 200  # of every photograph and a copy of it
     after = GRepQ.from_pretrained(model, device="cpu", dtype="float32")
     assert after.encoder_hash == before.encoder_hash and before.ratings is None
     assert after.predict(tmp_path / "p000.png").mos > after.predict(tmp_path / "p099.png").mos + 30

@@ -75,7 +75,8 @@ srcc = { zero-shot = 0.5, 10 = 0.25 }
 COMPACT = (
     TINY.replace(
         "margin = 3.0",
-        "margin = 3.0\ncomponents = 2\nresidual = 0.5\nregion_layers = [2]\nregion = 0.4\nlikeness = 0.3",
+        "margin = 3.0\ncomponents = 2\nresidual = 0.5\nregion_layers = [2]\nregion = 0.4\nlikeness = 0.3\n"
+        "family_costs = { jpeg = 0.1 }",
     )
     .replace("low_level_ratio = 0.2", "low_level_ratio = 0.2\nridge = 1.0\nprior_patches = 3.0\ncenter = 0.6")
     .replace("[scoring]", "[fine_detail]\nseries = 9\nweight = 0.3\nclose_up = 0.25\nepochs = 2\n\n[scoring]")
@@ -199,6 +200,24 @@ def test_a_missing_table_is_said_before_anything_is_done(place, photos, tmp_path
         reproduce(place, "compact", tmp_path / "out", photos, "--rated", tmp_path / "none.csv")
     with pytest.raises(UsageError, match="200 labels asked for"):
         reproduce(place, "compact", tmp_path / "out", photos, "--csv", place / "labels.csv")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong", "sentence"),
+    [
+        ("weight = 0.3", "weight = [0.3, 0.2]", "one each for blur, noise, compression"),
+        ("family_costs = { jpeg = 0.1 }", "family_costs = { snow = 0.1 }", "no family snow; known: gaussian_blur"),
+        ("layers = [1.0, 0.5]", "layer = [1.0, 0.5]", r"\[features\]: unknown or missing settings: layer, layers"),
+    ],
+)
+def test_what_is_wrong_in_late_sections_of_a_recipe_is_said_before_anything_is_done(
+    right, wrong, sentence, place, photos, tmp_path
+):
+    assert right in COMPACT
+    (tmp_path / "wrong.toml").write_text(COMPACT.replace(right, wrong))
+    with pytest.raises(UsageError, match=sentence):
+        reproduce(tmp_path, "wrong", tmp_path / "out", photos)
     assert not (tmp_path / "out").exists()
 
 

@@ -142,6 +142,7 @@ NOT_OF_THE_PAPER = {
     **dict.fromkeys(("fixed_copies", "equal_cells", "separate_views", "short_batches"), False),
 }
 LEFT_ALONE = {"components": 0, "residual": 1.0, "region_layers": [], "region": 0.0} | {
+    "family_costs": {},
     "likeness": 0.0,
     "likeness_components": 200,
     "likeness_copies": 8,

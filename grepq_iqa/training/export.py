@@ -159,8 +159,6 @@ def _with_costs(
     model = GRepQ.from_pretrained(directory, engine="torch", device="cpu")
     spread = float(np.std(model.projected(scored.features)))
     weight = np.array(recipe.weight, np.float32)
-    if weight.size not in (1, len(AMOUNTS)):
-        raise UsageError(f"[fine_detail] of the recipe needs one weight, or one each for {', '.join(AMOUNTS)}")
     expected = scored.features[:, -len(AMOUNTS) :].mean(0)
     weight = np.broadcast_to(weight * np.float32(spread), expected.shape).copy()
     costly = replace(fine, weight=weight, expected=expected, close_up=recipe.close_up)

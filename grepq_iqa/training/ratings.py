@@ -3,8 +3,9 @@
 The encoders, Q and its tables are finished before and stay as they are: this adds ``ratings.safetensors`` to a model
 directory, and says in its config.json and card whose ratings they are. It is the mean of a ridge regression, whose
 penalty is chosen by leave-one-out among the regressor's own, and of a kernel ridge on principal components; where the
-recipe says so, small networks (:mod:`.ratings_network`) have a share beside both. A fixed share of Q_H is mixed in, by
-standard deviations: synthetic distortions are rare among rated photographs, and Q_H knows them.
+recipe says so, small networks (:mod:`.ratings_network`), which may also learn from copies of the photographs
+(:mod:`.rated_copies`), have a share beside both. A fixed share of Q_H is mixed in, by standard deviations: synthetic
+distortions are rare among rated photographs, and Q_H knows them.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from grepq_iqa.errors import LabelsError, UsageError
 from grepq_iqa.feature_cache import FeatureCache
 from grepq_iqa.files import sha256_of
 from grepq_iqa.model import GRepQ
+from grepq_iqa.training.rated_copies import features_of_copies
 from grepq_iqa.training.ratings_network import fit_networks
 from grepq_iqa.training.recipe import RatingsRecipe, describe
 from grepq_iqa.weights.config import read_config, write_config
@@ -87,6 +89,9 @@ def train_ratings(
         opinions = HIGHEST + LOWEST - opinions
 
     statistics = feature_statistics(found.features.astype(np.float64), model.feature_mean, model.feature_scale)
+    copies = None
+    if recipe.copies and recipe.network_share:
+        copies = features_of_copies(model, labels.paths, recipe.copies, cache)
     predictor, alpha = fit_ratings(
         found.features,
         model.high_level_scores(found.features),
@@ -94,6 +99,7 @@ def train_ratings(
         recipe,
         mean=statistics[0],
         scale=statistics[1],
+        copies=copies,
     )
     write_ratings(directory / RATINGS, predictor, model.encoder_hash)
     config = read_config(str(directory), directory / "config.json")
@@ -131,6 +137,7 @@ def fit_ratings(
     *,
     mean: ArrayLike,
     scale: ArrayLike,
+    copies: tuple[ArrayLike, NDArray[np.int64]] | None = None,
 ) -> tuple[RatingsPredictor, float]:
     """The predictor and the penalty chosen.
 
@@ -142,6 +149,8 @@ def fit_ratings(
         opinions: mean opinion scores on 0..100, ``(n,)``.
         recipe: settings.
         mean, scale: ``(d,)``, statistics of features over unlabeled in-the-wild images.
+        copies: features ``(m, d)`` of copies of the photographs, and of which each is one, ``(m,)``; the networks learn
+            from them, too.
 
     Raises:
         LabelsError: too few opinions for the recipe's parts of the range, or all equal.
@@ -158,7 +167,11 @@ def fit_ratings(
     constant = half * (ridge.intercept_ + kernel.intercept)
     networks: Layers = ()
     if recipe.network_share:
-        fitted = fit_networks(Z, y, recipe)
+        more = None
+        if copies is not None:
+            of_copies = np.asarray(copies[0], dtype=np.float64)
+            more = standardize(of_copies, ridge.mean_, ridge.scale_, recipe.clip), copies[1]
+        fitted = fit_networks(Z, y, recipe, copies=more)
         networks = fitted.layers
         unseen = unseen + recipe.network_share * fitted.unseen_predictions
     # mix = (mean of all - its mean) / its spread + share (Q_H - its mean) / its spread; then on the opinions' scale

@@ -8,6 +8,7 @@ that of opinions and of their differences in pairs, for order counts.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TypeAlias
 
 import numpy as np
 import torch
@@ -20,6 +21,8 @@ from grepq_iqa.training.recipe import RatingsRecipe
 from grepq_iqa.training.small_networks import LEARNING_RATE, train_small
 
 Array = NDArray[np.float64]
+Copies: TypeAlias = "tuple[Array, NDArray[np.int64]]"
+"""Features ``(m, d)`` of copies of photographs, and of which photograph each is one, ``(m,)``."""
 
 FOLDS = 5
 BATCH = 64
@@ -41,14 +44,23 @@ class Networks:
     unseen_predictions: Array
 
 
-def fit_networks(Z: Array, y: Array, recipe: RatingsRecipe, seed: int = 0) -> Networks:
-    """Train ``recipe.networks`` on standardized features ``Z (n, d)`` and opinions ``y (n,)``, and as many a fold."""
+def fit_networks(Z: Array, y: Array, recipe: RatingsRecipe, seed: int = 0, copies: Copies | None = None) -> Networks:
+    """Train ``recipe.networks``, and as many a fold.
+
+    Args:
+        Z, y: standardized features ``(n, d)`` and opinions ``(n,)``.
+        recipe: settings.
+        seed: of folds and weights.
+        copies: of the photographs, to learn from as well; a fold leaves out its photographs' copies.
+    """
+    extra, of = copies or (Z[:0], np.empty(0, dtype=np.int64))
+    rows, answers = np.concatenate([Z, extra]), np.concatenate([y, y[of]])
     unseen = np.empty(len(y))
     folds = np.random.default_rng(seed).permutation(len(y)) % FOLDS
     for fold in range(FOLDS):
-        out = folds == fold
-        unseen[out] = _predict(_ensemble(Z[~out], y[~out], recipe, seed=seed + 100 * (fold + 1)), Z[out])
-    return Networks(_ensemble(Z, y, recipe, seed=seed), unseen)
+        out, kept = folds == fold, np.concatenate([folds, folds[of]]) != fold
+        unseen[out] = _predict(_ensemble(rows[kept], answers[kept], recipe, seed=seed + 100 * (fold + 1)), Z[out])
+    return Networks(_ensemble(rows, answers, recipe, seed=seed), unseen)
 
 
 def _predict(layers: Layers, Z: Array) -> Array:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from grepq_iqa._version import __version__
+from grepq_iqa.encoders.fine_detail import AMOUNTS
 from grepq_iqa.errors import UsageError
 from grepq_iqa.weights import renamed
 
@@ -128,6 +129,10 @@ class FineDetailRecipe:
     epochs: int = 60
     seed: int = 0
 
+    def __post_init__(self) -> None:
+        if isinstance(self.weight, list) and len(self.weight) != len(AMOUNTS):
+            raise UsageError(f"recipe: weight in [fine_detail] is one number, or one each for {', '.join(AMOUNTS)}")
+
 
 @dataclass(frozen=True)
 class RatingsRecipe:
@@ -138,6 +143,7 @@ class RatingsRecipe:
         kernel_penalty: of that half.
         network_share: of small networks beside the mean of ridge and kernel ridge; 0 trains none.
         networks, hidden, epochs: how many, of how many hidden units, trained for how long.
+        copies: of every photograph, mirrored and cut, that the networks also learn from.
         score_share: of Q_H beside all that, both by their standard deviations.
         clip: limit of standardized features.
         parts: of the range of expected opinions, each with residual quantiles of its own.
@@ -152,6 +158,7 @@ class RatingsRecipe:
     networks: int = 3
     hidden: int = 32
     epochs: int = 20
+    copies: int = 0
 
 
 @dataclass(frozen=True)

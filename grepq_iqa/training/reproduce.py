@@ -28,6 +28,7 @@ from grepq_iqa.training.recipe import (
     recipe_label,
     section_of,
 )
+from grepq_iqa.training.recipe_check import check_recipe
 from grepq_iqa.training.run_record import run_key
 from grepq_iqa.training.stages import Say, TrainingOptions, is_compact
 
@@ -109,10 +110,11 @@ class Reproduction:
             most: unlabeled images for the tables, other than the recipe's.
 
         Raises:
-            UsageError: the recipe lacks a section, or labels are asked for that nobody has.
+            UsageError: the recipe lacks a section or has senseless settings, or labels are asked for that nobody has.
             LabelsError: a table cannot be read. Both are found out before anything is done.
         """
-        if csv is not None:  # hours before they are needed
+        check_recipe(self.recipe)  # hours before its last sections are needed, as below
+        if csv is not None:
             stages.read_evaluation(csv, csv_images, labels)
         if ratings is not None:
             read_labels(ratings.csv, images=ratings.images)

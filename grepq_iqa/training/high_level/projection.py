@@ -7,9 +7,10 @@ good - bad is made invariant to light compression, which a tower made to recogni
 the embedding is moved along good - bad by how cluttered a photograph is (see :mod:`.clutter`), after and not during
 training, because ranking within contents would unlearn whatever differs between contents; and by the distance from an
 undistorted picture that the distortion head tells (see :mod:`.distortion_head`). Last, the direction is reduced to what
-in-the-wild images differ by (:mod:`.components`), and two things are added: how much a picture's best regions exceed
-the whole (:mod:`.regions`), and how much it is like pristine photographs (:mod:`.likeness`). A constant part keeps the
-embedding's length, by which a cosine divides, from following light distortions. No human score is used.
+in-the-wild images differ by (:mod:`.components`), and three things are added: how much a picture's best regions exceed
+the whole (:mod:`.regions`), what the head tells of the distortions that photographs have most, and how much it is like
+pristine photographs (:mod:`.likeness`). A constant part keeps the embedding's length, by which a cosine divides, from
+following light distortions. No human score is used.
 """
 
 from __future__ import annotations
@@ -32,9 +33,11 @@ from grepq_iqa.training.data.captions import (
     caption_of,
     distortion_strength,
 )
+from grepq_iqa.training.data.distorted_copies import FAMILIES
 from grepq_iqa.training.data.severity_series import SERIES_SEVERITIES
 from grepq_iqa.training.high_level.clutter import clutter_direction, clutter_of
 from grepq_iqa.training.high_level.components import leading_part
+from grepq_iqa.training.high_level.distortion_head import OUTPUTS
 from grepq_iqa.training.high_level.invariance import made_invariant
 from grepq_iqa.training.high_level.likeness import taught_direction
 from grepq_iqa.training.high_level.pooled_features import PooledSeries
@@ -69,6 +72,8 @@ class ProjectionRecipe:
         region_layers: stages whose regions are compared; none compares none.
         region: the standard deviation along good - bad of what the best regions exceed the whole by, beside that of all
             before; 0 adds none.
+        family_costs: of families of distortion that the head tells, what a standard deviation of each costs beyond all
+            that, beside the standard deviation of all before; needs ``[distortion_head]``.
         likeness: the standard deviation along good - bad of how much a picture is like pristine photographs, beside
             that of all before; 0 adds none.
         likeness_components: of in-the-wild images' features, that it is told from.
@@ -105,10 +110,16 @@ class ProjectionRecipe:
     residual: float = 1.0
     region_layers: list[int] = field(default_factory=list)
     region: float = 0.0
+    family_costs: dict[str, float] = field(default_factory=dict)
     likeness: float = 0.0
     likeness_components: int = 200
     likeness_copies: int = 8
     constant: float = 0.0
+
+    def __post_init__(self) -> None:
+        if unknown := sorted(set(self.family_costs) - set(FAMILIES)):
+            sentence = f"recipe: family_costs in [high_level]: no family {', '.join(unknown)}"
+            raise UsageError(f"{sentence}; known: {', '.join(FAMILIES)}")
 
 
 class Draws(Dataset[Batch]):
@@ -221,7 +232,7 @@ def train_projection(
     if recipe.clutter:
         _move_along(tower, axis, recipe.clutter * std, *_clutter(tower, data, unlabeled))
     if recipe.distortion:
-        _move_along(tower, axis, -recipe.distortion * std, *_distance(tower, unlabeled))
+        _move_along(tower, axis, -recipe.distortion * std, *_told(tower, "distance", unlabeled))
     if recipe.components:
         _reduce_to_components(tower, axis, unlabeled, recipe)
     if recipe.region:
@@ -232,6 +243,10 @@ def train_projection(
         unlabeled[:, tower.region_features.start] = excess  # pooled before there was anything to compare regions by
         std = (tower.project(unlabeled) @ axis).std()
         _move_along(tower, axis, recipe.region * std, *_only(tower, tower.region_features.start, excess))
+    if recipe.family_costs:
+        std = (tower.project(unlabeled) @ axis).std()
+        for family, cost in recipe.family_costs.items():
+            _move_along(tower, axis, -cost * std, *_told(tower, family, unlabeled))
     if recipe.likeness:
         if pristine is None:
             raise UsageError("recipe: likeness in [high_level] needs pooled features of pristine photographs")
@@ -295,11 +310,11 @@ def _clutter(tower: PooledEfficientNet, data: PooledSeries, unlabeled: Tensor) -
     return F.pad(weights, (0, tower.feature_dim - frozen)), offset
 
 
-def _distance(tower: PooledEfficientNet, unlabeled: Tensor) -> tuple[Tensor, float]:
-    """The same of the distance from an undistorted picture, the first output of the distortion head."""
+def _told(tower: PooledEfficientNet, output: str, unlabeled: Tensor) -> tuple[Tensor, float]:
+    """The same of an output of the distortion head: the distance from an undistorted picture, or a family's amount."""
     if tower.distortion_head is None:
-        raise UsageError("recipe: distortion in [high_level] needs a section [distortion_head]")
-    index = tower.distortion_features.start
+        raise UsageError("recipe: distortion and family_costs in [high_level] need a section [distortion_head]")
+    index = tower.distortion_features.start + OUTPUTS.index(output)
     return _only(tower, index, unlabeled[:, index])
 
 

@@ -1,0 +1,47 @@
+"""Every section of a recipe, read before the first stage: what is wrong in the last one must not cost hours."""
+
+from __future__ import annotations
+
+from grepq_iqa.training.high_level.clip_tower import ClipRecipe
+from grepq_iqa.training.high_level.distortion_head import DistortionHeadRecipe
+from grepq_iqa.training.high_level.projection import ProjectionRecipe
+from grepq_iqa.training.recipe import (
+    ExpectedRecipe,
+    ExportRecipe,
+    FeatureRecipe,
+    FineDetailRecipe,
+    LowLevelRecipe,
+    ProvenanceRecipe,
+    RatingsRecipe,
+    ScoringRecipe,
+    has_section,
+    load_recipe,
+)
+from grepq_iqa.training.stages import is_compact
+
+NEEDED = {"low_level": LowLevelRecipe, "scoring": ScoringRecipe, "features": FeatureRecipe}
+OPTIONAL = {
+    "distortion_head": DistortionHeadRecipe,
+    "fine_detail": FineDetailRecipe,
+    "export": ExportRecipe,
+    "ratings": RatingsRecipe,
+    "provenance": ProvenanceRecipe,
+    "expected": ExpectedRecipe,
+}
+
+
+def check_recipe(name: str) -> None:
+    """Read what the stages will read.
+
+    Args:
+        name: of a bundled recipe, or a file.
+
+    Raises:
+        UsageError: no such recipe, a section that is missing, or settings that are unknown, missing or senseless.
+    """
+    kinds = NEEDED | {"high_level": ProjectionRecipe if is_compact(name) else ClipRecipe}
+    for section, kind in kinds.items():
+        load_recipe(name, section, kind)
+    for section, kind in OPTIONAL.items():
+        if has_section(name, section):
+            load_recipe(name, section, kind)
