@@ -10,7 +10,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from grepq_iqa.data.image_paths import iter_image_paths
@@ -142,12 +142,16 @@ class TestLists:
             st.text(st.characters(codec="utf-8", exclude_categories=["Cc", "Cs"]), min_size=1, max_size=50), max_size=9
         )
     )
+    @example(["."])
     def test_any_names(self, given):
-        listed = [name for name in given if name != "-" and not set(name) & set("*?[") and "/" not in name]
-        found = iter_image_paths(["-"], io.BytesIO("".join(f"{name}\0" for name in listed).encode()))
-        assert [str(path) for path in found if not path.is_dir()] == [
-            str(Path(name)) for name in listed if not Path(name).is_dir()
+        # A pattern or a folder, "." for one, stands for what is there.
+        listed = [
+            name
+            for name in given
+            if name != "-" and not set(name) & set("*?[") and "/" not in name and not Path(name).is_dir()
         ]
+        found = iter_image_paths(["-"], io.BytesIO("".join(f"{name}\0" for name in listed).encode()))
+        assert [str(path) for path in found] == [str(Path(name)) for name in listed]
 
 
 def test_one_file_has_one_key(tmp_path, monkeypatch):
