@@ -144,14 +144,11 @@ class TestLists:
     )
     @example(["."])
     def test_any_names(self, given):
-        # A pattern or a folder, "." for one, stands for what is there.
-        listed = [
-            name
-            for name in given
-            if name != "-" and not set(name) & set("*?[") and "/" not in name and not Path(name).is_dir()
-        ]
+        listed = [name for name in given if name != "-" and not set(name) & set("*?[") and "/" not in name]
         found = iter_image_paths(["-"], io.BytesIO("".join(f"{name}\0" for name in listed).encode()))
-        assert [str(path) for path in found] == [str(Path(name)) for name in listed]
+        # A folder, "." for one, stands for what is in it.
+        wanted = [iter_image_paths([name]) if Path(name).is_dir() else [Path(name)] for name in listed]
+        assert [str(path) for path in found] == [str(path) for paths in wanted for path in paths]
 
 
 def test_one_file_has_one_key(tmp_path, monkeypatch):

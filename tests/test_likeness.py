@@ -14,6 +14,7 @@ from grepq_iqa.errors import UsageError
 from grepq_iqa.training.data.severity_series import MIXTURES, SERIES_SEVERITIES
 from grepq_iqa.training.high_level import projection
 from grepq_iqa.training.high_level.components import leading_components
+from grepq_iqa.training.high_level.distortion_head import OUTPUTS
 from grepq_iqa.training.high_level.likeness import PENALTY, clean_copies, likeness_direction, taught_direction
 from grepq_iqa.training.high_level.pooled_features import PooledSeries
 from grepq_iqa.training.high_level.projection import ProjectionRecipe, train_projection
@@ -139,7 +140,7 @@ def one_series(dim: int) -> PooledSeries:
 
 def test_what_a_family_of_distortions_costs_is_the_only_change(tmp_path):
     """So many standard deviations of good - bad for one of the amount; no other feature counts differently."""
-    outputs = ["distance", *projection.OUTPUTS[1:]]
+    outputs = list(OUTPUTS)
     tower = PooledEfficientNet((2,), 384, distortion_head={"start": 5, "outputs": outputs}).requires_grad_(False)
     pooled = torch.randn(64, tower.feature_dim, generator=torch.Generator().manual_seed(0))
     tower.set_standardization(pooled)

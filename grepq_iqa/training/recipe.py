@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from grepq_iqa._version import __version__
-from grepq_iqa.encoders.fine_detail import AMOUNTS
 from grepq_iqa.errors import UsageError
 from grepq_iqa.weights import renamed
 
@@ -130,6 +129,8 @@ class FineDetailRecipe:
     seed: int = 0
 
     def __post_init__(self) -> None:
+        from grepq_iqa.encoders.fine_detail import AMOUNTS  # here, for --help needs none of what it imports
+
         if isinstance(self.weight, list) and len(self.weight) != len(AMOUNTS):
             raise UsageError(f"recipe: weight in [fine_detail] is one number, or one each for {', '.join(AMOUNTS)}")
 
