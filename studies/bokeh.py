@@ -14,11 +14,10 @@ import json
 from pathlib import Path
 
 import numpy as np
+from held_out import photographs_of
 from scipy import ndimage
 
 from grepq_iqa import GRepQ
-from grepq_iqa.data.image_paths import iter_image_paths
-from grepq_iqa.files import sha256_of
 from grepq_iqa.training.data.pictures import clean_start
 
 SIGMAS = (2, 4, 8)
@@ -35,10 +34,7 @@ def main() -> None:
     parser.add_argument("--model")
     parser.add_argument("--engine", default="torch", choices=("torch", "onnx"))
     options = parser.parse_args()
-    paths = list(iter_image_paths(options.paths))
-    if options.held_out:
-        wanted = set(options.held_out.read_text().split())
-        paths = [path for path in paths if sha256_of(path) in wanted]
+    paths = photographs_of(options.paths, options.held_out)
     model = GRepQ.from_pretrained(options.model, engine=options.engine, device="cpu")
     falls: dict[tuple[float, str], list[float]] = {}
     for path in paths[: options.photographs]:

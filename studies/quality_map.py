@@ -18,16 +18,15 @@ import json
 from pathlib import Path
 
 import numpy as np
+from held_out import photographs_of
 from numpy.typing import NDArray
 from PIL import Image
 from scipy import ndimage
 
-from grepq_iqa.data.image_paths import iter_image_paths
 from grepq_iqa.data.labels import read_labels
 from grepq_iqa.explain.local_measures import CELL
 from grepq_iqa.explain.measures import LUMA
 from grepq_iqa.explain.quality_map import MARKED, quality_map
-from grepq_iqa.files import sha256_of
 from grepq_iqa.training.data.distortions import Picture, distort
 from grepq_iqa.training.data.pictures import clean_start, read_picture
 
@@ -49,8 +48,7 @@ def main() -> None:
     parser.add_argument("--severities", type=float, nargs="+", default=(2, 3, 4))
     parser.add_argument("--low-level", action="store_true")
     options = parser.parse_args()
-    wanted = set(options.held_out.read_text().split())
-    clean = [path for path in iter_image_paths(options.paths) if sha256_of(path) in wanted]
+    clean = photographs_of(options.paths, options.held_out)
     labels = read_labels(options.rated, images=options.images)
     best = [labels.paths[i] for i in np.argsort(-labels.mos)][: max(0, options.photographs - len(clean))]
     photographs = [(path, True) for path in clean] + [(path, False) for path in best]

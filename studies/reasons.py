@@ -19,13 +19,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from held_out import photographs_of
 from numpy.typing import NDArray
 from scipy.stats import spearmanr
 
-from grepq_iqa.data.image_paths import iter_image_paths
 from grepq_iqa.explain.measures import measure
 from grepq_iqa.explain.network import GROUPS, Network, load_network
-from grepq_iqa.files import sha256_of
 from grepq_iqa.training.data.distortions import SEVERITIES, Picture, compose
 from grepq_iqa.training.data.pictures import clean_start
 from grepq_iqa.training.reasons import saved
@@ -47,8 +46,7 @@ def main() -> None:
     parser.add_argument("--severities", type=int, nargs="+", default=SEVERITIES)
     parser.add_argument("--known", action="store_true", help="report on the photographs in --cache alone")
     options = parser.parse_args()
-    wanted = set(options.held_out.read_text().split())
-    paths = [path for path in iter_image_paths(options.paths) if sha256_of(path) in wanted]
+    paths = photographs_of(options.paths, options.held_out)
     trials: list[Trial] = []
     measures = []
     for index, path in list(enumerate(paths))[options.first : options.first + options.photographs]:

@@ -20,13 +20,12 @@ import json
 from pathlib import Path
 
 import numpy as np
+from held_out import photographs_of
 from PIL import Image
 from scipy import ndimage
 
 from grepq_iqa import GRepQ
-from grepq_iqa.data.image_paths import iter_image_paths
 from grepq_iqa.data.images import load_image
-from grepq_iqa.files import sha256_of
 from grepq_iqa.training.data.distortions import SEVERITIES, Picture, distort
 from grepq_iqa.training.data.pictures import clean_start
 
@@ -48,10 +47,7 @@ def main() -> None:
     parser.add_argument("--engine", default="torch", choices=("torch", "onnx"))
     parser.add_argument("--dtype", default="auto", help="float32 or bfloat16 of torch, int8 or float32 of onnx")
     options = parser.parse_args()
-    paths = list(iter_image_paths(options.paths))
-    if options.held_out:
-        wanted = set(options.held_out.read_text().split())
-        paths = [path for path in paths if sha256_of(path) in wanted]
+    paths = photographs_of(options.paths, options.held_out)
     paths = paths[:: max(1, len(paths) // options.photographs)][: options.photographs]
     model = GRepQ.from_pretrained(options.model, engine=options.engine, device="cpu", dtype=options.dtype)
     for family in MILD if options.mild else FAMILIES:

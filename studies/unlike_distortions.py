@@ -16,13 +16,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from held_out import photographs_of
 from numpy.typing import NDArray
 from PIL import Image
 from scipy import ndimage
 
 from grepq_iqa import GRepQ
-from grepq_iqa.data.image_paths import iter_image_paths
-from grepq_iqa.files import sha256_of
 from grepq_iqa.metrics import srcc
 from grepq_iqa.training.data.distortions import Picture, through_file
 from grepq_iqa.training.data.pictures import clean_start
@@ -45,10 +44,7 @@ def main() -> None:
     parser.add_argument("--kinds", action="store_true", help="print each kind's mean ranks, too")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    paths = list(iter_image_paths(options.paths))
-    if options.held_out:
-        wanted = set(options.held_out.read_text().split())
-        paths = [path for path in paths if sha256_of(path) in wanted]
+    paths = photographs_of(options.paths, options.held_out)
     starts = [middle for path in paths if (middle := middle_of(clean_start(path, SHRINK))) is not None]
     model = GRepQ.from_pretrained(options.model, engine=options.engine, device="cpu")
     rows, scores, opinions = [], [], []
