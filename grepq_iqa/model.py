@@ -686,11 +686,15 @@ class GRepQ:
         components = self._components
         high = features[:, : components.high_level_dim]
         embeddings = high if components.projection is None else components.projection(high)
-        if components.fine_detail is None:
-            return embeddings
         axis = components.prompts["good"] - components.prompts["bad"]
-        moved = components.fine_detail.shift(features[:, components.encoded_dim :])
-        return embeddings + np.outer(moved, axis / np.linalg.norm(axis)).astype(np.float32)
+        axis /= np.linalg.norm(axis)
+        if components.fine_detail is not None:
+            moved = components.fine_detail.shift(features[:, components.encoded_dim :])
+            embeddings = embeddings + np.outer(moved, axis).astype(np.float32)
+        if components.predicted_fsim is not None:
+            moved = components.predicted_fsim.shift(features)
+            embeddings = embeddings + np.outer(moved, axis).astype(np.float32)
+        return embeddings
 
     def _score(self, patches: zero_shot.Moments, embedding: NDArray[Any], warnings: tuple[str, ...]) -> Score:
         components = self._components

@@ -190,6 +190,7 @@ def test_bundled_recipes_use_todays_words_only(name):
         ExpectedRecipe,
         ExportRecipe,
         FineDetailRecipe,
+        PredictedFsimRecipe,
         ProvenanceRecipe,
         RatingsRecipe,
     )
@@ -198,7 +199,11 @@ def test_bundled_recipes_use_todays_words_only(name):
     sections = tomllib.loads(path.read_text(encoding="utf-8"))
     classes = dict(list(TODAY)) | {"provenance": ProvenanceRecipe, "export": ExportRecipe, "expected": ExpectedRecipe}
     if name == "compact":
-        classes |= {"ratings": RatingsRecipe, "fine_detail": FineDetailRecipe}
+        classes |= {
+            "ratings": RatingsRecipe,
+            "fine_detail": FineDetailRecipe,
+            "predicted_fsim": PredictedFsimRecipe,
+        }
     if name == "paper":
         classes["high_level"] = ClipRecipe
         del classes["distortion_head"]
@@ -292,8 +297,13 @@ def hash_of(folder: Path) -> str:
     config = json.loads((folder / "config.json").read_text())
     settings = {key: config.get(key) for key in ("low_level", "high_level", "max_side")}
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
-    dtypes = {"float16": "torch.float16", "float32": "torch.float32"}
-    for file in ("low_level.safetensors", "high_level.safetensors", "fine_detail.safetensors"):
+    dtypes = {"float16": "torch.float16", "float32": "torch.float32", "int64": "torch.int64"}
+    for file in (
+        "low_level.safetensors",
+        "high_level.safetensors",
+        "fine_detail.safetensors",
+        "predicted_fsim.safetensors",
+    ):
         for name, value in sorted(load_file(folder / file).items()) if (folder / file).exists() else ():
             digest.update(f"{name} {dtypes[str(value.dtype)]} {value.shape}".encode())
             digest.update(np.ascontiguousarray(value).tobytes())

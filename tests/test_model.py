@@ -58,6 +58,7 @@ def test_exact_and_formula_agree(compact, photos):
     axis = parts.prompts["good"] - parts.prompts["bad"]
     amounts = parts.fine_detail(image[0].numpy())
     f += parts.fine_detail.weight @ (parts.fine_detail.expected - amounts) * axis / np.linalg.norm(axis)
+    f += float(parts.predicted_fsim.shift(compact.features([photos[2]]))[0]) * axis / np.linalg.norm(axis)
     with torch.no_grad():
         fmap = parts.low_level.trunk(image)
         rows, columns = fmap.shape[2] - 2, fmap.shape[3] - 2

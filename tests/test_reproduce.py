@@ -80,6 +80,10 @@ COMPACT = (
     )
     .replace("low_level_ratio = 0.2", "low_level_ratio = 0.2\nridge = 1.0\nprior_patches = 3.0\ncenter = 0.6")
     .replace("[scoring]", "[fine_detail]\nseries = 9\nweight = 0.3\nclose_up = 0.25\nepochs = 2\n\n[scoring]")
+    .replace(
+        "[scoring]",
+        "[predicted_fsim]\nseries = 9\nunlabeled_images = 3\nweight = 2.0\ncrop = 64\nepochs = 2\n\n[scoring]",
+    )
     .replace("distortion = 2.0", "distortion = 2.0\nregion = 0.75\nfine = 0.5")
 )
 """With all that the bundled model has."""
@@ -118,11 +122,21 @@ def test_the_compact_recipe_from_photographs_to_a_model_and_nothing_twice(place,
     assert model.config["name"] == "compact" and 0 < float(model.score(photos[0])) < 1.5
     assert (out / "model" / "README.md").read_text().startswith("---")
     check_costs_of_light_damage(model, photos)
+    exact = GRepQ.from_pretrained(out / "model", engine="torch", device="cpu")
+    check_worth_of_predicted_fsim(exact, exact.features(photos))
     before = {path: path.read_bytes() for path in (out / "model").iterdir()}
 
     said = reproduce(place, "compact", out, photos, "--csv", place / "labels.csv", "--labels", 3)
     stages_skipped = [line.split(":")[0] for line in said.splitlines() if "finished before" in line]
-    assert stages_skipped == ["low-level", "high-level", "fine-detail", "export", "int8", "evaluate"]
+    assert stages_skipped == [
+        "low-level",
+        "high-level",
+        "fine-detail",
+        "predicted-fsim",
+        "export",
+        "int8",
+        "evaluate",
+    ]
     assert GRepQ.from_pretrained(out / "model", engine="onnx").score(photos[0]) is not None
     assert said.strip().splitlines()[-1] == last
     assert {path: path.read_bytes() for path in (out / "model").iterdir()} == before
@@ -134,6 +148,7 @@ def test_the_compact_recipe_from_photographs_to_a_model_and_nothing_twice(place,
         "low-level",
         "high-level",
         "fine-detail",
+        "predicted-fsim",
     ]
     assert said.strip().endswith("nothing was measured (--csv LABELS).")
     assert GRepQ.from_pretrained(out / "model").config["name"] == "other"
@@ -149,18 +164,37 @@ def check_costs_of_light_damage(model: GRepQ, photos: list[Path]) -> None:
     }
     assert model.config["high_level"]["region_contrast"] == {"layers": [2]}
     features = model.features(photos)
-    projected = model.projected(features)
+    fsim = model._components.predicted_fsim  # it reads amounts, too
+
+    def without_fsim(features):
+        return model.projected(features) - fsim.shift(features)
+
+    projected = without_fsim(features)
     free = features.copy()
     amounts = free[:, -3:].sum(1)
     assert (amounts >= 0).all()
     free[:, -3:] = amounts.mean() / 3
-    spread = model.projected(free).std()
+    spread = without_fsim(free).std()
     np.testing.assert_allclose(
-        (projected - model.projected(free)) / spread, 0.3 * (amounts.mean() - amounts), rtol=2e-3, atol=2e-3
+        (projected - without_fsim(free)) / spread, 0.3 * (amounts.mean() - amounts), rtol=2e-3, atol=2e-3
     )
     np.testing.assert_allclose(model.feature_scale[-3:], np.maximum(features[:, -3:].std(0), 1e-6) / 0.5, rtol=1e-3)
     scores = [float(score.high_level) for score in model.score(photos)]
     np.testing.assert_allclose(model.high_level_scores(features), scores, rtol=1e-4)
+
+
+def check_worth_of_predicted_fsim(model: GRepQ, features: np.ndarray) -> None:
+    """It reads the distortion head and the amounts, and is worth what the recipe says, in standard deviations."""
+    fsim = model._components.predicted_fsim
+    head = model.config["high_level"]["distortion_head"]["outputs"]
+    encoded = model.feature_dim - 3
+    assert fsim.inputs.tolist() == [
+        *range(model._components.high_level_dim - 1 - len(head), model._components.high_level_dim - 1),
+        *range(encoded, encoded + 3),
+    ]  # the last high-level feature compares regions
+    spread = (model.projected(features) - fsim.shift(features)).std()
+    np.testing.assert_allclose(fsim.weight / spread, 2, rtol=1e-3)
+    np.testing.assert_allclose(fsim(features).mean(), fsim.expected, atol=1e-4)
 
 
 def test_the_papers_recipe(place, photos):
@@ -190,7 +224,7 @@ def test_a_killed_reproduction_goes_on(place, photos, tmp_path, monkeypatch):
         raise SystemExit  # typer turns Ctrl-C into an exit status
     monkeypatch.setattr(stages, "export_stage", whole)
     said = reproduce(place, "compact", tmp_path / "out", photos)
-    assert said.count("finished before") == 3 and (tmp_path / "out" / "model" / "config.json").is_file()
+    assert said.count("finished before") == 4 and (tmp_path / "out" / "model" / "config.json").is_file()
 
 
 def test_a_missing_table_is_said_before_anything_is_done(place, photos, tmp_path):

@@ -123,6 +123,13 @@ class PooledEfficientNet(nn.Module):
             amounts.append(self.region_contrast(of_regions))
         return torch.cat(statistics + amounts, dim=1)
 
+    def distortion_amounts(self, x: Tensor) -> Tensor:
+        """What the distortion head tells, ``(B, outputs)``, without the stages that it does not need."""
+        assert self.distortion_head is not None
+        feature_map = next(map_ for passed, map_ in enumerate(self.maps(x)) if passed == self.distortion_start)
+        amounts: Tensor = self.distortion_head(feature_map)
+        return amounts
+
     def region_statistics(self, x: Tensor) -> Tensor:
         """What the regions' quality is judged by, ``(B, regions, dim)``; needs ``region_contrast``."""
         assert self.region_contrast is not None

@@ -123,6 +123,24 @@ def fine_detail(
 
 
 @app.command()
+def predicted_fsim(
+    high_level: Annotated[Path, typer.Option(help="Run of `high-level`.")],
+    pristine: Prepared,
+    photographs: Prepared,
+    out: Out,
+    fine_detail: Annotated[Path | None, typer.Option(help="Run of `fine-detail`; default: none.")] = None,
+    recipe: Recipe = "compact",
+    workers: Workers = 1,
+    threads: Threads = 1,
+) -> None:
+    """Train what predicts FSIM without a reference, which weighs distortions of unlike families."""
+    set_threads(threads)
+    stages.predicted_fsim_stage(
+        photographs, pristine, high_level, fine_detail, out, recipe, typer.echo, workers=workers
+    )
+
+
+@app.command()
 def export(
     low_level: Annotated[Path, typer.Option(help="Run of `low-level`.")],
     high_level: Annotated[Path, typer.Option(help="Run of `high-level`.")],
@@ -131,6 +149,7 @@ def export(
     out: Annotated[Path, typer.Option("--out", "-o", help="Model directory to write.")],
     recipe: Recipe = "compact",
     fine_detail: Annotated[Path | None, typer.Option(help="Run of `fine-detail`; default: none.")] = None,
+    predicted_fsim: Annotated[Path | None, typer.Option(help="Run of `predicted-fsim`; default: none.")] = None,
     name: Annotated[str, typer.Option(help="Name of the model.")] = "compact",
     most: Most = None,
     max_side: Annotated[
@@ -139,8 +158,8 @@ def export(
 ) -> None:
     """Assemble both encoders into a model directory with its tables and provenance."""
     stages.export_stage(
-        low_level, high_level, pristine, photographs, out, recipe, name=name, fine_detail=fine_detail, most=most,
-        max_side=max_side,
+        low_level, high_level, pristine, photographs, out, recipe, name=name, fine_detail=fine_detail,
+        predicted_fsim=predicted_fsim, most=most, max_side=max_side,
     )  # fmt: skip
 
 

@@ -18,11 +18,13 @@ from torch import Tensor, nn
 
 from grepq_iqa._version import __version__
 from grepq_iqa.calibration.ratings import RATINGS
-from grepq_iqa.encoders.fine_detail import AMOUNTS, FINE_DETAIL, FineDetail, to_state
+from grepq_iqa.encoders import fine_detail, predicted_fsim
+from grepq_iqa.encoders.fine_detail import AMOUNTS, FINE_DETAIL, FineDetail
 from grepq_iqa.encoders.high_level import HighLevelEncoder
 from grepq_iqa.encoders.low_level import LowLevelEncoder
 from grepq_iqa.encoders.onnx_engine import FLOAT_GRAPH, INT8_GRAPH
 from grepq_iqa.encoders.pooled_efficientnet import PooledEfficientNet
+from grepq_iqa.encoders.predicted_fsim import PREDICTED_FSIM, PredictedFsim
 from grepq_iqa.errors import UsageError
 from grepq_iqa.files import write_atomically
 from grepq_iqa.model import GRepQ
@@ -31,7 +33,14 @@ from grepq_iqa.training.data.pristine_tiles import pristine_moments
 from grepq_iqa.training.high_level.run_files import HighLevelRun
 from grepq_iqa.training.low_level import LowLevelRun
 from grepq_iqa.training.parallel_scoring import ScoredPhotographs, score_photographs
-from grepq_iqa.training.recipe import FeatureRecipe, FineDetailRecipe, ProvenanceRecipe, ScoringRecipe, describe
+from grepq_iqa.training.recipe import (
+    FeatureRecipe,
+    FineDetailRecipe,
+    PredictedFsimRecipe,
+    ProvenanceRecipe,
+    ScoringRecipe,
+    describe,
+)
 from grepq_iqa.training.run_record import describe_data
 from grepq_iqa.weights.config import FORMAT, write_config
 from grepq_iqa.zero_shot import DISTANCE_SCALE, LOGIT_SCALE
@@ -57,6 +66,8 @@ def export_model(
     max_side: int | None = None,
     fine: FineDetail | None = None,
     fine_recipe: FineDetailRecipe | None = None,
+    fsim: PredictedFsim | None = None,
+    fsim_recipe: PredictedFsimRecipe | None = None,
     on_done: Callable[[int], None] | None = None,
 ) -> ScoredPhotographs:
     """Write the model directory; returns the scores of the unlabeled images on which its tables rest.
@@ -78,9 +89,16 @@ def export_model(
         most: of the unlabeled images, for the tables.
         max_side: longest side that the model looks at; None for any.
         fine, fine_recipe: the full-resolution branch and the section that says what it costs; None: there is none.
+        fsim, fsim_recipe: what predicts FSIM and the section that says what it is worth; None: there is none.
         on_done: called with the number of images scored.
     """
-    for stale in (RATINGS, INT8_GRAPH, FLOAT_GRAPH, FINE_DETAIL):  # they belong to the encoders that were there
+    for stale in (
+        RATINGS,
+        INT8_GRAPH,
+        FLOAT_GRAPH,
+        FINE_DETAIL,
+        PREDICTED_FSIM,
+    ):  # they belong to the encoders that were there
         (directory / stale).unlink(missing_ok=True)
     encoder = low.encoder
     dense = high.config["architecture"] != "open_clip"
@@ -110,6 +128,7 @@ def export_model(
         "high_level": high.config | {"logit_scale": LOGIT_SCALE},
         "max_side": max_side,
         **({"fine_detail": {"amounts": list(AMOUNTS)}} if fine else {}),
+        **({"predicted_fsim": {"range": [-0.5, 0.5]}} if fsim else {}),
         "provenance": {
             "license": LICENSE,
             "low_level": low.record,
@@ -119,6 +138,7 @@ def export_model(
                 "scoring": describe(scoring),
                 "features": describe(weights),
                 **({"fine_detail": describe(fine_recipe)} if fine_recipe else {}),
+                **({"predicted_fsim": describe(fsim_recipe)} if fsim_recipe else {}),
                 "data": describe_data(pristine=pristine, unlabeled=unlabeled),
                 "pristine_tiles": moments.count,
                 "unlabeled_images": len(images),
@@ -132,10 +152,15 @@ def export_model(
     }
     write_config(directory / "config.json", config)
     if fine:
-        write_atomically(directory / FINE_DETAIL, save_arrays(to_state(fine)))
+        write_atomically(directory / FINE_DETAIL, save_arrays(fine_detail.to_state(fine)))
+    if fsim:
+        fsim = replace(fsim, inputs=_inputs_of_fsim(high.encoder, encoder, fine is not None))
+        write_atomically(directory / PREDICTED_FSIM, save_arrays(predicted_fsim.to_state(fsim)))
     scored = score_photographs(directory, images, on_done=on_done)
     if fine and fine_recipe:
         scored = _with_costs(directory, scored, fine, fine_recipe)
+    if fsim and fsim_recipe:
+        scored = _with_fsim(directory, scored, fsim, fsim_recipe)
 
     distance_scale, logit_scale, balanced = _balance(scored, scoring)
     config["low_level"]["distance_scale"], config["high_level"]["logit_scale"] = distance_scale, logit_scale
@@ -156,13 +181,42 @@ def _with_costs(
     directory: Path, scored: ScoredPhotographs, fine: FineDetail, recipe: FineDetailRecipe
 ) -> ScoredPhotographs:
     """Write what amounts of light distortions cost, by what photographs show of them; the scores then."""
-    model = GRepQ.from_pretrained(directory, engine="torch", device="cpu")
-    spread = float(np.std(model.projected(scored.features)))
+    spread = _spread(directory, scored)
     weight = np.array(recipe.weight, np.float32)
     expected = scored.features[:, -len(AMOUNTS) :].mean(0)
     weight = np.broadcast_to(weight * np.float32(spread), expected.shape).copy()
     costly = replace(fine, weight=weight, expected=expected, close_up=recipe.close_up)
-    write_atomically(directory / FINE_DETAIL, save_arrays(to_state(costly)))
+    write_atomically(directory / FINE_DETAIL, save_arrays(fine_detail.to_state(costly)))
+    return _scored_again(directory, scored)
+
+
+def _with_fsim(
+    directory: Path, scored: ScoredPhotographs, fsim: PredictedFsim, recipe: PredictedFsimRecipe
+) -> ScoredPhotographs:
+    """Write what predicted FSIM is worth, which photographs as they are do not move by; the scores then."""
+    weight = recipe.weight * _spread(directory, scored)
+    worth = replace(fsim, weight=weight, expected=float(fsim(scored.features).mean()))
+    write_atomically(directory / PREDICTED_FSIM, save_arrays(predicted_fsim.to_state(worth)))
+    return _scored_again(directory, scored)
+
+
+def _inputs_of_fsim(high: HighLevelEncoder, low: LowLevelEncoder, fine: bool) -> NDArray[np.int64]:
+    """Positions in a feature vector of the distortion head's outputs and, where there are any, amounts."""
+    tower = high.tower
+    assert isinstance(tower, PooledEfficientNet)  # without a distortion head nothing predicts FSIM
+    told = np.arange(tower.distortion_features.start, tower.distortion_features.stop)
+    encoded = high.feature_dim + low.dim
+    return np.concatenate([told, np.arange(encoded, encoded + len(AMOUNTS))]) if fine else told
+
+
+def _spread(directory: Path, scored: ScoredPhotographs) -> float:
+    """The standard deviation over photographs of the projection on good - bad, by the model as it stands."""
+    model = GRepQ.from_pretrained(directory, engine="torch", device="cpu")
+    return float(np.std(model.projected(scored.features)))
+
+
+def _scored_again(directory: Path, scored: ScoredPhotographs) -> ScoredPhotographs:
+    """The same photographs, scored by the model as it stands from features that have not changed."""
     model = GRepQ.from_pretrained(directory, engine="torch", device="cpu")
     return ScoredPhotographs(scored.low, model.high_level_scores(scored.features), scored.features)
 

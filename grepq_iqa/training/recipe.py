@@ -136,6 +136,27 @@ class FineDetailRecipe:
 
 
 @dataclass(frozen=True)
+class PredictedFsimRecipe:
+    """Settings of what predicts FSIM without a reference; needs ``[distortion_head]``.
+
+    Attributes:
+        series: crops of clean photographs with their distorted copies.
+        unlabeled_images: photographs of which nothing is known, evenly taken.
+        weight: what the way from the worst copy to the untouched crop is worth, in standard deviations over unlabeled
+            in-the-wild images of the projection on good - bad.
+        crop: of series, in pixels.
+        epochs: of the small networks that learn from both.
+    """
+
+    series: int
+    unlabeled_images: int
+    weight: float
+    crop: int = 384
+    epochs: int = 60
+    seed: int = 0
+
+
+@dataclass(frozen=True)
 class RatingsRecipe:
     """Settings of the ratings predictor; the penalty of its linear half is chosen by leave-one-out.
 

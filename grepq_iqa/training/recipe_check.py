@@ -11,6 +11,7 @@ from grepq_iqa.training.recipe import (
     FeatureRecipe,
     FineDetailRecipe,
     LowLevelRecipe,
+    PredictedFsimRecipe,
     ProvenanceRecipe,
     RatingsRecipe,
     ScoringRecipe,
@@ -23,6 +24,7 @@ NEEDED = {"low_level": LowLevelRecipe, "scoring": ScoringRecipe, "features": Fea
 OPTIONAL = {
     "distortion_head": DistortionHeadRecipe,
     "fine_detail": FineDetailRecipe,
+    "predicted_fsim": PredictedFsimRecipe,
     "export": ExportRecipe,
     "ratings": RatingsRecipe,
     "provenance": ProvenanceRecipe,

@@ -155,17 +155,29 @@ class Reproduction:
                 ),
             )  # fmt: skip
         settings = stages.export_settings(self.recipe, most=most)
+        fsim = fsim_key = None
+        if has_section(self.recipe, "predicted_fsim"):
+            fsim_key = self._key("predicted_fsim", high_key, fine_key, data, settings.max_side)
+            fsim = self.out / f"predicted_fsim-{fsim_key}"
+            self._stage(
+                "predicted-fsim",
+                fsim_key,
+                fsim,
+                lambda: stages.predicted_fsim_stage(
+                    wild, clean, high, fine, fsim, self.recipe, self.say, workers=self.options.workers
+                ),
+            )  # fmt: skip
         name = name or Path(recipe_label(self.recipe)).stem
         export_key = self._key(
-            "scoring", "features", low_key, high_key, fine_key, settings.most, settings.max_side, name
+            "scoring", "features", low_key, high_key, fine_key, fsim_key, settings.most, settings.max_side, name
         )
         self._stage(
             "export",
             export_key,
             model / "features.safetensors",
             lambda: stages.export_stage(
-                low, high, clean, wild, model, self.recipe, name=name, fine_detail=fine, most=settings.most,
-                max_side=settings.max_side,
+                low, high, clean, wild, model, self.recipe, name=name, fine_detail=fine, predicted_fsim=fsim,
+                most=settings.most, max_side=settings.max_side,
             ),
         )  # fmt: skip
         if is_compact(self.recipe):
@@ -235,7 +247,16 @@ class Reproduction:
         return f"{model} is done. {verdict(recipe_label(self.recipe), expected, found, csv)}"
 
 
-_SECTIONS = ("low_level", "high_level", "distortion_head", "scoring", "features", "fine_detail", "ratings")
+_SECTIONS = (
+    "low_level",
+    "high_level",
+    "distortion_head",
+    "scoring",
+    "features",
+    "fine_detail",
+    "predicted_fsim",
+    "ratings",
+)
 
 
 def _plain(part: Any) -> Any:

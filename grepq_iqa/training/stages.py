@@ -235,6 +235,43 @@ def fine_detail_stage(photographs: Path, pristine: Path, out: Path, recipe: str,
     say(f"{path}: amounts of light distortions, from {settings.series} series")
 
 
+def predicted_fsim_stage(
+    photographs: Path,
+    pristine: Path,
+    high_level: Path,
+    fine_detail: Path | None,
+    out: Path,
+    recipe: str,
+    say: Say,
+    *,
+    workers: int = 1,
+    max_side: int | None = None,
+) -> None:
+    """Train what predicts FSIM without a reference, into ``out``.
+
+    Args:
+        photographs, pristine: folders of `prepare`.
+        high_level, fine_detail: folders of the trainings whose answers it reads; without the last, the first alone.
+        out: folder of the run; a run that was stopped goes on there.
+        recipe: name or file with a section ``[predicted_fsim]``.
+        say: takes lines for the user.
+        workers: processes that make and read pictures.
+        max_side: other than the recipe's section ``[export]``; 0 is any.
+    """
+    from grepq_iqa.training.data.prepare import read_index
+    from grepq_iqa.training.predicted_fsim_run import train_predicted_fsim
+    from grepq_iqa.training.recipe import PredictedFsimRecipe
+
+    settings = load_recipe(recipe, "predicted_fsim", PredictedFsimRecipe)
+    side = export_settings(recipe, max_side=max_side).max_side
+    with _bars() as bars:
+        path = train_predicted_fsim(
+            read_index(pristine), read_index(photographs), high_level, fine_detail, settings, out,
+            max_side=side or None, workers=workers, on_done=_count(bars, "series and photographs"),
+        )  # fmt: skip
+    say(f"{path}: FSIM without a reference, from {settings.series} series and {settings.unlabeled_images} photographs")
+
+
 def export_stage(
     low_level: Path,
     high_level: Path,
@@ -245,6 +282,7 @@ def export_stage(
     *,
     name: str,
     fine_detail: Path | None = None,
+    predicted_fsim: Path | None = None,
     most: int | None = None,
     max_side: int | None = None,
 ) -> None:
@@ -256,7 +294,7 @@ def export_stage(
         out: model directory to write.
         recipe: name or file.
         name: of the model.
-        fine_detail: folder of that training; None: the model has no such branch.
+        fine_detail, predicted_fsim: folders of those trainings; None: the model has no such part.
         most, max_side: other than the recipe's section ``[export]``; a ``max_side`` of 0 is any.
     """
     from grepq_iqa.calibration.storage import require_model_folder
@@ -265,7 +303,14 @@ def export_stage(
     from grepq_iqa.training.fine_detail_run import read_fine_detail
     from grepq_iqa.training.high_level.run_files import read_high_level
     from grepq_iqa.training.low_level import read_low_level
-    from grepq_iqa.training.recipe import FeatureRecipe, FineDetailRecipe, ProvenanceRecipe, ScoringRecipe
+    from grepq_iqa.training.predicted_fsim_run import read_predicted_fsim
+    from grepq_iqa.training.recipe import (
+        FeatureRecipe,
+        FineDetailRecipe,
+        PredictedFsimRecipe,
+        ProvenanceRecipe,
+        ScoringRecipe,
+    )
     from grepq_iqa.weights.model_card import write_card
 
     require_model_folder(out)
@@ -288,6 +333,8 @@ def export_stage(
             max_side=settings.max_side or None,
             fine=read_fine_detail(fine_detail) if fine_detail else None,
             fine_recipe=load_recipe(recipe, "fine_detail", FineDetailRecipe) if fine_detail else None,
+            fsim=read_predicted_fsim(predicted_fsim) if predicted_fsim else None,
+            fsim_recipe=load_recipe(recipe, "predicted_fsim", PredictedFsimRecipe) if predicted_fsim else None,
             on_done=_count(bars, "scored"),
         )
     write_card(out)

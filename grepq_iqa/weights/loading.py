@@ -4,23 +4,27 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import load_file as load_arrays
 
 from grepq_iqa.calibration.ratings import RATINGS, RatingsPredictor, read_ratings
-from grepq_iqa.encoders.fine_detail import AMOUNTS, FINE_DETAIL, FineDetail, from_state
+from grepq_iqa.encoders import fine_detail, predicted_fsim
+from grepq_iqa.encoders.fine_detail import AMOUNTS, FINE_DETAIL, FineDetail
+from grepq_iqa.encoders.predicted_fsim import PREDICTED_FSIM, PredictedFsim
 from grepq_iqa.encoders.projection import Projection
 from grepq_iqa.errors import UsageError, WeightsError
 from grepq_iqa.weights import renamed
 from grepq_iqa.weights.config import read_config, upgraded
 from grepq_iqa.weights.tensors import StoredTensor, misfits, read_safetensors, read_stored
+
+Branch = TypeVar("Branch")
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -46,6 +50,7 @@ class ModelComponents:
         prompts: name to unit vector, ``good`` and ``bad`` among them.
         projection: high-level features to embedding, or None where they are one.
         fine_detail: the full-resolution branch, whose amounts stand last among the features, or None.
+        predicted_fsim: what reads FSIM from features, or None.
         feature_dim: d, the length of a feature vector.
         high_level_dim: how many of these, the first ones, are the high-level encoder's.
         features: ``mean``, ``scale`` and ``quantiles``; empty where the model carries none.
@@ -62,6 +67,7 @@ class ModelComponents:
     prompts: dict[str, NDArray[np.float64]]
     projection: Projection | None
     fine_detail: FineDetail | None
+    predicted_fsim: PredictedFsim | None
     high_level_dim: int
     features: dict[str, NDArray[np.float32]]
     encoder_hash: str
@@ -121,10 +127,10 @@ def load_components(name: str, files: Mapping[str, Path]) -> ModelComponents:
     config = upgraded(stored)
 
     low, high = read_stored(files[LOW_LEVEL]), read_stored(files[HIGH_LEVEL])
-    fine = read_stored(files[FINE_DETAIL]) if FINE_DETAIL in files else {}
+    fine, fsim = (read_stored(files[file]) if file in files else {} for file in (FINE_DETAIL, PREDICTED_FSIM))
     if PRISTINE in files:
         low |= read_stored(files[PRISTINE])
-    encoder_hash = hash_encoders(stored, low, high, fine)
+    encoder_hash = hash_encoders(stored, low, high, fine, fsim)
 
     pristine = [_array(low, key, name, LOW_LEVEL) for key in ("pristine.mean", "pristine.cov")]
     prompts = {key.removeprefix("prompts."): value for key, value in high.items() if key.startswith("prompts.")}
@@ -144,7 +150,8 @@ def load_components(name: str, files: Mapping[str, Path]) -> ModelComponents:
         pristine_covariance=pristine[1],
         prompts={key: value.array() for key, value in prompts.items()},
         projection=projection,
-        fine_detail=_fine_detail(config, fine, name),
+        fine_detail=_branch(config, fine, name, FINE_DETAIL, fine_detail.from_state),
+        predicted_fsim=_branch(config, fsim, name, PREDICTED_FSIM, predicted_fsim.from_state),
         high_level_dim=len(projection.mean) if projection else _clip_dim(high, name),
         features=features,
         encoder_hash=encoder_hash,
@@ -173,16 +180,23 @@ def _projection(config: Mapping[str, Any], high: Mapping[str, StoredTensor], nam
     return Projection(*(_array(high, f"encoder.{key}", name, HIGH_LEVEL).astype(np.float32) for key in keys))
 
 
-def _fine_detail(config: Mapping[str, Any], fine: Mapping[str, StoredTensor], name: str) -> FineDetail | None:
-    if bool(fine) != bool(config.get("fine_detail")):
-        what = "has no" if not fine else "has a config.json that does not know its"
-        raise WeightsError(f"model {name!r} {what} {FINE_DETAIL}", name, FINE_DETAIL)
-    if not fine:
+def _branch(
+    config: Mapping[str, Any],
+    stored: Mapping[str, StoredTensor],
+    name: str,
+    file: str,
+    from_state: Callable[[dict[str, NDArray[Any]]], Branch],
+) -> Branch | None:
+    """What a file of its own holds beside the encoders, or None where the model has no such part."""
+    if bool(stored) != bool(config.get(file.removesuffix(".safetensors"))):
+        what = "has no" if not stored else "has a config.json that does not know its"
+        raise WeightsError(f"model {name!r} {what} {file}", name, file)
+    if not stored:
         return None
     try:
-        return from_state({key: value.array().astype(np.float32) for key, value in fine.items()})
+        return from_state({key: value.array().astype(np.float32) for key, value in stored.items()})
     except (KeyError, ValueError) as error:
-        raise WeightsError(f"{FINE_DETAIL} of model {name!r} does not fit: {error}", name, FINE_DETAIL) from error
+        raise WeightsError(f"{file} of model {name!r} does not fit: {error}", name, file) from error
 
 
 def _clip_dim(high: Mapping[str, StoredTensor], name: str) -> int:

@@ -21,6 +21,7 @@ MODEL_FILES = (
     "high_level.safetensors",
     "features.safetensors",
     "fine_detail.safetensors",
+    "predicted_fsim.safetensors",
     "pristine.safetensors",
     "ratings.safetensors",
     "encoders.int8.onnx",

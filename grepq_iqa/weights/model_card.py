@@ -151,6 +151,7 @@ def _description(config: Mapping[str, Any]) -> str:
         ("Low level", f"{low.get('architecture', 'unknown')}, patches of {low.get('patch', 96)} pixels"),
         ("High level", f"{high.get('architecture', 'unknown')} {high.get('model', '')}".strip() + reader + regions),
         *([("Full resolution", f"amounts of light {', '.join(fine['amounts'])}")] if fine else []),
+        *([("FSIM, predicted", "weighs distortions of unlike families")] if config.get("predicted_fsim") else []),
         ("Longest side", f"shrunk to {side} pixels" if side else "native size"),
     ]
     text = (

@@ -32,7 +32,7 @@ def read_picture(path: Path, *, max_side: int | None = None) -> Picture:
 
 def clean_start(path: Path, factor: float) -> Picture:
     """A photograph shrunk by ``factor``, float32 ``(H, W, 3)`` in [0, 1]."""
-    return _shrunk(read_picture(path), factor, least=1)
+    return shrunk(read_picture(path), factor, least=1)
 
 
 def crop_at_random(picture: Picture, side: int, rng: np.random.Generator) -> Picture:
@@ -51,10 +51,10 @@ def shrink_at_random(picture: Picture, least: int, rng: np.random.Generator) -> 
     factor = max(rng.uniform(0.45, 0.9), least / min(picture.shape[:2]))
     if factor >= 1:
         return picture
-    return _shrunk(picture, factor, least)
+    return shrunk(picture, factor, least)
 
 
-def _shrunk(picture: Picture, factor: float, least: int) -> Picture:
+def shrunk(picture: Picture, factor: float, least: int) -> Picture:
     """Sides times ``factor``, but no side below ``least``."""
     height, width = picture.shape[:2]
     size = (max(least, round(width * factor)), max(least, round(height * factor)))
