@@ -242,6 +242,7 @@ def test_a_missing_table_is_said_before_anything_is_done(place, photos, tmp_path
     [
         ("weight = 0.3", "weight = [0.3, 0.2]", "one each for blur, noise, compression"),
         ("family_costs = { jpeg = 0.1 }", "family_costs = { snow = 0.1 }", "no family snow; known: gaussian_blur"),
+        ("[distortion_head]", "[another_head]", r"\[predicted_fsim\] needs a section \[distortion_head\]"),
         ("layers = [1.0, 0.5]", "layer = [1.0, 0.5]", r"\[features\]: unknown or missing settings: layer, layers"),
     ],
 )

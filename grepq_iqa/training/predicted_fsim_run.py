@@ -26,6 +26,7 @@ from grepq_iqa.training.recipe import PredictedFsimRecipe
 from grepq_iqa.training.run_record import run_key, state_hash
 
 SHARD = 20
+KINDS = ("series", "unlabeled")
 
 
 def train_predicted_fsim(
@@ -100,9 +101,6 @@ def train_predicted_fsim(
     )
     write_atomically(out / PREDICTED_FSIM, save(to_state(predicted)))
     return out / PREDICTED_FSIM
-
-
-KINDS = ("series", "unlabeled")
 
 
 def read_predicted_fsim(out: Path) -> PredictedFsim:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from grepq_iqa.errors import UsageError
 from grepq_iqa.training.high_level.clip_tower import ClipRecipe
 from grepq_iqa.training.high_level.distortion_head import DistortionHeadRecipe
 from grepq_iqa.training.high_level.projection import ProjectionRecipe
@@ -47,3 +48,5 @@ def check_recipe(name: str) -> None:
     for section, kind in OPTIONAL.items():
         if has_section(name, section):
             load_recipe(name, section, kind)
+    if has_section(name, "predicted_fsim") and not has_section(name, "distortion_head"):
+        raise UsageError(f"recipe {name}: [predicted_fsim] needs a section [distortion_head], whose answers it reads")
