@@ -92,13 +92,8 @@ def export_model(
         fsim, fsim_recipe: what predicts FSIM and the section that says what it is worth; None: there is none.
         on_done: called with the number of images scored.
     """
-    for stale in (
-        RATINGS,
-        INT8_GRAPH,
-        FLOAT_GRAPH,
-        FINE_DETAIL,
-        PREDICTED_FSIM,
-    ):  # they belong to the encoders that were there
+    # they belong to the encoders that were there
+    for stale in (RATINGS, INT8_GRAPH, FLOAT_GRAPH, FINE_DETAIL, PREDICTED_FSIM):
         (directory / stale).unlink(missing_ok=True)
     encoder = low.encoder
     dense = high.config["architecture"] != "open_clip"
@@ -152,6 +147,9 @@ def export_model(
     }
     write_config(directory / "config.json", config)
     if fine:
+        fine = (
+            replace(fine, close_up=fine_recipe.close_up) if fine_recipe else fine
+        )  # amounts are part of what is scored
         write_atomically(directory / FINE_DETAIL, save_arrays(fine_detail.to_state(fine)))
     if fsim:
         fsim = replace(fsim, inputs=_inputs_of_fsim(high.encoder, encoder, fine is not None))
@@ -185,7 +183,7 @@ def _with_costs(
     weight = np.array(recipe.weight, np.float32)
     expected = scored.features[:, -len(AMOUNTS) :].mean(0)
     weight = np.broadcast_to(weight * np.float32(spread), expected.shape).copy()
-    costly = replace(fine, weight=weight, expected=expected, close_up=recipe.close_up)
+    costly = replace(fine, weight=weight, expected=expected)
     write_atomically(directory / FINE_DETAIL, save_arrays(fine_detail.to_state(costly)))
     return _scored_again(directory, scored)
 
