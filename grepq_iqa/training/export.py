@@ -147,9 +147,8 @@ def export_model(
     }
     write_config(directory / "config.json", config)
     if fine:
-        fine = (
-            replace(fine, close_up=fine_recipe.close_up) if fine_recipe else fine
-        )  # amounts are part of what is scored
+        if fine_recipe:  # tables are of the amounts that will be scored
+            fine = replace(fine, close_up=fine_recipe.close_up)
         write_atomically(directory / FINE_DETAIL, save_arrays(fine_detail.to_state(fine)))
     if fsim:
         fsim = replace(fsim, inputs=_inputs_of_fsim(high.encoder, encoder, fine is not None))
