@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 CENTER_STD = 0.5
 """Standard deviation of the center's weight, in halves of the picture's side."""
+LEAST_VARIANCE = 1e-30
 
 
 def mean_and_std(x: Tensor) -> tuple[Tensor, Tensor]:
@@ -16,7 +17,7 @@ def mean_and_std(x: Tensor) -> tuple[Tensor, Tensor]:
     """
     x = x.float().flatten(2)
     mean = x.mean(2)
-    return mean, (x - mean[..., None]).square().mean(2).sqrt()  # three times as fast as std on a CPU
+    return mean, _root((x - mean[..., None]).square().mean(2))  # three times as fast as std on a CPU
 
 
 def center_weighted_mean_and_std(x: Tensor) -> tuple[Tensor, Tensor]:
@@ -27,12 +28,17 @@ def center_weighted_mean_and_std(x: Tensor) -> tuple[Tensor, Tensor]:
     weight = _center_weight(x.shape[-2], x.shape[-1], x.device).flatten()
     x = x.float().flatten(2)
     mean = (x * weight).sum(2)
-    return mean, ((x - mean[..., None]).square() * weight).sum(2).sqrt()
+    return mean, _root(((x - mean[..., None]).square() * weight).sum(2))
 
 
 def standardize(x: Tensor, mean: Tensor, std: Tensor, clip: float) -> Tensor:
     """``(x - mean) / std`` limited to ``[-clip, clip]``, so that an odd picture cannot leave the range of training."""
     return ((x - mean) / std).clamp(-clip, clip)
+
+
+def _root(variance: Tensor) -> Tensor:
+    """Its square root, with a slope of 0 and not of infinity where a map is flat."""
+    return variance.clamp_min(LEAST_VARIANCE).sqrt()
 
 
 def out_channels(stage: nn.Module) -> int:
