@@ -277,13 +277,18 @@ def test_report_is_printed_with_all_its_pictures(visit, photographs, tmp_path):
 
 def test_many_photographs_have_their_pictures_beside_the_page(visit, photographs, tmp_path, monkeypatch):
     monkeypatch.setattr(report_page, "MOST_INSIDE", 5)
-    path = report(tmp_path / "r #1.html", photographs * 8)
+    one_of_a_kind = Photograph(
+        paint(tmp_path / "far.png", 12), 0.95, 86.0
+    )  # what is shown twice, a browser has already
+    path = report(tmp_path / "r #1.html", [*photographs * 8, one_of_a_kind])
     page = visit(path)
     assert page.evaluate("document.querySelector('#p0 img').src").endswith("jpg")
     until(page, "document.querySelector('#p0 img').naturalWidth > 0")
     assert page.evaluate("getComputedStyle(document.querySelector('.part')).contentVisibility") == "auto"
     # Far below nothing is loaded yet; there, it is.
-    far = "[...document.querySelectorAll('figure:not([hidden]) img')].at(-1)"
+    far = "[...document.querySelectorAll('figure')].find(one => one.textContent.includes('far.png')).querySelector('img')"
+    assert page.evaluate(f"[...document.images].filter(one => one.src === {far}.src).length") == 1
+    assert page.evaluate(f"{far}.getBoundingClientRect().top") > 4000  # farther than browsers look ahead
     assert page.evaluate(f"{far}.complete && {far}.naturalWidth") in (0, False)
     page.evaluate(f"{far}.scrollIntoView()")
     until(page, f"{far}.naturalWidth > 0")

@@ -1,4 +1,4 @@
-"""Statistics of maps against NumPy's, and their gradients where a map is flat, as dead channels and single pixels are."""
+"""Statistics of maps against NumPy's, and their gradients where a map is flat, as one of a dead channel or one pixel is."""
 
 from __future__ import annotations
 
