@@ -686,15 +686,15 @@ class GRepQ:
         components = self._components
         high = features[:, : components.high_level_dim]
         embeddings = high if components.projection is None else components.projection(high)
-        axis = components.prompts["good"] - components.prompts["bad"]
-        axis /= np.linalg.norm(axis)
+        shifts = []
         if components.fine_detail is not None:
-            moved = components.fine_detail.shift(features[:, components.encoded_dim :])
-            embeddings = embeddings + np.outer(moved, axis).astype(np.float32)
+            shifts.append(components.fine_detail.shift(features[:, components.encoded_dim :]))
         if components.predicted_fsim is not None:
-            moved = components.predicted_fsim.shift(features)
-            embeddings = embeddings + np.outer(moved, axis).astype(np.float32)
-        return embeddings
+            shifts.append(components.predicted_fsim.shift(features))
+        if not shifts:
+            return embeddings
+        axis = components.prompts["good"] - components.prompts["bad"]
+        return embeddings + np.outer(sum(shifts), axis / np.linalg.norm(axis)).astype(np.float32)
 
     def _score(self, patches: zero_shot.Moments, embedding: NDArray[Any], warnings: tuple[str, ...]) -> Score:
         components = self._components

@@ -286,7 +286,9 @@ def test_many_photographs_have_their_pictures_beside_the_page(visit, photographs
     until(page, "document.querySelector('#p0 img').naturalWidth > 0")
     assert page.evaluate("getComputedStyle(document.querySelector('.part')).contentVisibility") == "auto"
     # Far below nothing is loaded yet; there, it is.
-    far = "[...document.querySelectorAll('figure')].find(one => one.textContent.includes('far.png')).querySelector('img')"
+    far = (
+        "[...document.querySelectorAll('figure')].find(one => one.textContent.includes('far.png')).querySelector('img')"
+    )
     assert page.evaluate(f"[...document.images].filter(one => one.src === {far}.src).length") == 1
     assert page.evaluate(f"{far}.getBoundingClientRect().top") > 4000  # farther than browsers look ahead
     assert page.evaluate(f"{far}.complete && {far}.naturalWidth") in (0, False)

@@ -1,4 +1,4 @@
-"""Statistics of maps against NumPy's, and their gradients where a map is flat, as one of a dead channel or one pixel is."""
+"""Statistics of maps against NumPy's, and their gradients where a map is flat, as that of a dead channel is."""
 
 from __future__ import annotations
 

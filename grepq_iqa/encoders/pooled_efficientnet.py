@@ -7,6 +7,7 @@ sentence encoder.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import islice
 from typing import Any
 
 import torch
@@ -123,12 +124,9 @@ class PooledEfficientNet(nn.Module):
             amounts.append(self.region_contrast(of_regions))
         return torch.cat(statistics + amounts, dim=1)
 
-    def distortion_amounts(self, x: Tensor) -> Tensor:
-        """What the distortion head tells, ``(B, outputs)``, without the stages that it does not need."""
-        assert self.distortion_head is not None
-        feature_map = next(map_ for passed, map_ in enumerate(self.maps(x)) if passed == self.distortion_start)
-        amounts: Tensor = self.distortion_head(feature_map)
-        return amounts
+    def distortion_map(self, x: Tensor) -> Tensor:
+        """The map that the distortion head starts from, without the stages that it does not need."""
+        return next(islice(self.maps(x), self.distortion_start, None))
 
     def region_statistics(self, x: Tensor) -> Tensor:
         """What the regions' quality is judged by, ``(B, regions, dim)``; needs ``region_contrast``."""

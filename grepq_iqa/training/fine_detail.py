@@ -20,7 +20,7 @@ from grepq_iqa.encoders.fine_detail import AMOUNTS, VIEW, FineDetail
 from grepq_iqa.encoders.fine_measures import measure_fine
 from grepq_iqa.encoders.perceptron import layers_of
 from grepq_iqa.training.data.distortions import Picture, through_file
-from grepq_iqa.training.data.pictures import clean_start, crop_at_random, read_picture
+from grepq_iqa.training.data.pictures import clean_start, crop_at_random, read_picture, rounded
 from grepq_iqa.training.small_networks import train_small
 
 STEPS = 4
@@ -88,13 +88,13 @@ def make_series(clean: list[Path], unlabeled: list[Path], indices: Iterable[int]
             quality = int(rng.integers(*SAVED_QUALITIES))
             start = through_file(start, "JPEG", quality=quality)
             own[2] = max(own[2], amount_of_compression(quality)) if known else own[2]
-        start = _rounded(start)
+        start = rounded(start)
         noise = rng.standard_normal(start.shape).astype(np.float32)
         saves_as = "JPEG" if rng.random() < 0.85 else "WEBP"
         rows, told = [measure_fine(_channels_first(start))], [own]
         for strength in np.sort(rng.uniform(0, 1, STEPS)):
             copy, amount = _distorted(start, kind, float(strength), rng, noise=noise, saves_as=saves_as)
-            rows.append(measure_fine(_channels_first(_rounded(copy))))
+            rows.append(measure_fine(_channels_first(rounded(copy))))
             of_copy = own.copy()
             of_copy[kind] = amount
             told.append(of_copy)
@@ -160,11 +160,6 @@ def _distorted(
 def _between(bounds: tuple[float, float], share: float) -> float:
     """On a logarithmic scale, since what is light is to be told finely."""
     return float(bounds[0] * (bounds[1] / bounds[0]) ** share)
-
-
-def _rounded(x: Picture) -> Picture:
-    levels: Picture = np.round(np.clip(x, 0, 1) * 255) / np.float32(255)
-    return levels
 
 
 def _channels_first(x: Picture) -> Picture:

@@ -28,7 +28,7 @@ from grepq_iqa.encoders.predicted_fsim import PredictedFsim
 from grepq_iqa.training.data.captions import Steps
 from grepq_iqa.training.data.distorted_copies import FAMILIES
 from grepq_iqa.training.data.distortions import Picture, compose
-from grepq_iqa.training.data.pictures import clean_start, crop_at_random, read_picture, shrunk
+from grepq_iqa.training.data.pictures import clean_start, crop_at_random, read_picture, rounded, shrunk
 from grepq_iqa.training.data.severity_series import KEY_FAMILIES
 from grepq_iqa.training.similarity.fsim import fsim_matrix
 from grepq_iqa.training.small_networks import train_small
@@ -67,14 +67,19 @@ class Reader:
     """Makes ``(m,)`` of a picture: what the distortion head and the full-resolution branch tell of it."""
 
     def __init__(self, encoder: HighLevelEncoder, fine: FineDetail | None) -> None:
-        assert isinstance(encoder.tower, PooledEfficientNet)  # only such a recipe has this stage
-        self.encoder, self.tower, self.fine = encoder.eval(), encoder.tower, fine
+        assert isinstance(encoder.tower, PooledEfficientNet) and encoder.tower.distortion_head  # the caller has looked
+        self.encoder, self.tower, self.head, self.fine = (
+            encoder.eval(),
+            encoder.tower,
+            encoder.tower.distortion_head,
+            fine,
+        )
 
     @torch.inference_mode()
     def __call__(self, picture: Picture) -> Array:
         """Of a picture ``(H, W, 3)`` in [0, 1]."""
         pixels = np.ascontiguousarray(picture.transpose(2, 0, 1), dtype=np.float32)
-        told = self.tower.distortion_amounts(self.encoder.normalize(torch.from_numpy(pixels)[None]))[0].numpy()
+        told = self.head(self.tower.distortion_map(self.encoder.normalize(torch.from_numpy(pixels)[None])))[0].numpy()
         return told if self.fine is None else np.concatenate([told, self.fine(pixels)])
 
 
@@ -85,7 +90,7 @@ def read_series(reader: Reader, clean: list[Path], members: Iterable[int], crop:
         rng = np.random.default_rng((seed, index))
         start = crop_at_random(clean_start(clean[index % len(clean)], rng.uniform(*SHRINK)), crop, rng)
         noise_seed = int(rng.integers(1 << 31))  # noise of a chain is the same noise, only stronger
-        pictures = [_rounded(compose(start, step, np.random.default_rng(noise_seed))) for step in draw_steps(rng)]
+        pictures = [rounded(compose(start, step, np.random.default_rng(noise_seed))) for step in draw_steps(rng)]
         read.append(np.stack([reader(picture) for picture in pictures]))
         copies = torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2)
         similar.append(fsim_matrix(copies)[0].numpy())
@@ -102,7 +107,7 @@ def read_unlabeled(
         if index % 2:
             rng = np.random.default_rng((seed, index))
             picture = crop_at_random(shrunk(picture, rng.uniform(SHRINK_UNLABELED, 1), crop // 2), crop, rng)
-        read.append(reader(_rounded(picture)))
+        read.append(reader(rounded(picture)))
     return np.stack(read)
 
 
@@ -163,8 +168,3 @@ def _train(series: Tensor, ranks: Tensor, unlabeled: Tensor, epochs: int, batch:
         return 10 * (error + ORDER * order)
 
     return train_small(network, len(series), loss_of, epochs=epochs, batch=batch, highest_rate=4e-3, weight_decay=0.02)
-
-
-def _rounded(x: Picture) -> Picture:
-    levels: Picture = np.round(np.clip(x, 0, 1) * 255) / np.float32(255)
-    return levels

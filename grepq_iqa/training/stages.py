@@ -245,7 +245,6 @@ def predicted_fsim_stage(
     say: Say,
     *,
     workers: int = 1,
-    max_side: int | None = None,
 ) -> None:
     """Train what predicts FSIM without a reference, into ``out``.
 
@@ -256,14 +255,13 @@ def predicted_fsim_stage(
         recipe: name or file with a section ``[predicted_fsim]``.
         say: takes lines for the user.
         workers: processes that make and read pictures.
-        max_side: other than the recipe's section ``[export]``; 0 is any.
     """
     from grepq_iqa.training.data.prepare import read_index
     from grepq_iqa.training.predicted_fsim_run import train_predicted_fsim
     from grepq_iqa.training.recipe import PredictedFsimRecipe
 
     settings = load_recipe(recipe, "predicted_fsim", PredictedFsimRecipe)
-    side = export_settings(recipe, max_side=max_side).max_side
+    side = export_settings(recipe).max_side
     with _bars() as bars:
         path = train_predicted_fsim(
             read_index(pristine), read_index(photographs), high_level, fine_detail, settings, out,

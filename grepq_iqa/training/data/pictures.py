@@ -63,6 +63,12 @@ def shrunk(picture: Picture, factor: float, least: int) -> Picture:
     return result
 
 
+def rounded(picture: Picture) -> Picture:
+    """In 256 levels, as files are."""
+    levels: Picture = np.round(np.clip(picture, 0, 1) * 255) / np.float32(255)
+    return levels
+
+
 def central_square(path: Path) -> Tensor:
     """The middle of a photograph, ``(3, S, S)`` with S at most `SQUARE`; small ones are not enlarged.
 

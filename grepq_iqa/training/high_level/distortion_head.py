@@ -11,7 +11,6 @@ The spatial filters of the copy stay ImageNet's: only what mixes channels and no
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from itertools import islice
 from pathlib import Path
 
 import torch
@@ -157,7 +156,7 @@ class _Student(nn.Module):
         assert isinstance(tower, PooledEfficientNet)  # train_distortion_head has looked
 
         def pool(x: Tensor) -> Tensor:
-            return self.head.pooled(next(islice(tower.maps(encoder.normalize(x)), tower.distortion_start, None)))
+            return self.head.pooled(tower.distortion_map(encoder.normalize(x)))
 
         pooled = pool_photographs(pool, photographs, out, weights)
         self.head.mean.copy_(pooled.mean(0))
