@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import multiprocessing
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
-from functools import lru_cache
+from functools import lru_cache, partial
 from pathlib import Path
 
-import numpy as np
 import torch
 from safetensors.numpy import load_file, save
 
@@ -16,7 +13,7 @@ from grepq_iqa.encoders.fine_detail import FINE_DETAIL
 from grepq_iqa.encoders.pooled_efficientnet import PooledEfficientNet
 from grepq_iqa.encoders.predicted_fsim import PREDICTED_FSIM, PredictedFsim, from_state, to_state
 from grepq_iqa.errors import UsageError
-from grepq_iqa.files import replacing, sha256_of, write_atomically
+from grepq_iqa.files import sha256_of, write_atomically
 from grepq_iqa.training.data.prepare import Prepared
 from grepq_iqa.training.fine_detail_run import read_fine_detail
 from grepq_iqa.training.high_level.pooled_features import evenly
@@ -24,9 +21,9 @@ from grepq_iqa.training.high_level.run_files import read_high_level
 from grepq_iqa.training.predicted_fsim import Read, Reader, fit_predicted_fsim, read_series, read_unlabeled
 from grepq_iqa.training.recipe import PredictedFsimRecipe
 from grepq_iqa.training.run_record import run_key, state_hash
+from grepq_iqa.training.shards import Arrays, in_shards
 
 SHARD = 20
-KINDS = ("series", "unlabeled")
 
 
 def train_predicted_fsim(
@@ -68,36 +65,22 @@ def train_predicted_fsim(
     chosen = evenly(unlabeled.photographs, recipe.unlabeled_images)
     some, of_some = [Path(one.path) for one in chosen], [one.sha256 for one in chosen]
     key = run_key(pristine.sha256, of_some, state_hash(encoder), of_fine, recipe.crop, max_side, recipe.seed)
-    shards = [
-        *(("series", members) for members in _shards(recipe.series)),
-        *(("unlabeled", members) for members in _shards(len(some))),
-    ]
-    folder = out / f"read-{key}"
-    folder.mkdir(parents=True, exist_ok=True)
-    paths = [folder / f"{kind}-{members[0]:05d}-{members[-1]:05d}.npz" for kind, members in shards]
-    context = multiprocessing.get_context("spawn")  # torch's threads do not survive a fork
-    with ProcessPoolExecutor(max(1, workers), context) as pool:
-        jobs = [
-            pool.submit(
-                _write_shard, path, kind, members, high_level, fine_detail, pristine.paths, some, max_side, recipe
-            )
-            for path, (kind, members) in zip(paths, shards, strict=True)
-            if not path.exists()
-        ]
-        for count, job in enumerate(jobs, start=len(shards) - len(jobs) + 1):
-            job.result()
-            on_done(min(count * SHARD, recipe.series + len(some)))
-    read = {
-        kind: [_read(path) for path, shard in zip(paths, shards, strict=True) if shard[0] == kind] for kind in KINDS
-    }
+    folder, read_by = out / f"read-{key}", partial(_reader, high_level, fine_detail)
+    shards = partial(in_shards, folder=folder, size=SHARD, workers=workers)
+    of_series = shards(
+        partial(_read_series, read_by, pristine.paths, recipe.crop, recipe.seed),
+        recipe.series,
+        name="series",
+        on_done=on_done,
+    )
+    of_unlabeled = shards(
+        partial(_read_unlabeled, read_by, some, recipe.crop, max_side, recipe.seed),
+        len(some),
+        name="unlabeled",
+        on_done=lambda done: on_done(recipe.series + done),
+    )
     predicted = fit_predicted_fsim(
-        Read(
-            np.concatenate([one["read"] for one in read["series"]]),
-            np.concatenate([one["fsim"] for one in read["series"]]),
-            np.concatenate([one["read"] for one in read["unlabeled"]]),
-        ),
-        epochs=recipe.epochs,
-        seed=recipe.seed,
+        Read(of_series["read"], of_series["fsim"], of_unlabeled["read"]), epochs=recipe.epochs, seed=recipe.seed
     )
     write_atomically(out / PREDICTED_FSIM, save(to_state(predicted)))
     return out / PREDICTED_FSIM
@@ -108,38 +91,20 @@ def read_predicted_fsim(out: Path) -> PredictedFsim:
     return from_state(load_file(out / PREDICTED_FSIM))
 
 
-def _shards(count: int) -> list[range]:
-    return [range(start, min(start + SHARD, count)) for start in range(0, count, SHARD)]
-
-
-def _write_shard(
-    path: Path,
-    kind: str,
-    members: range,
-    high_level: Path,
-    fine_detail: Path | None,
-    pristine: list[Path],
-    unlabeled: list[Path],
-    max_side: int | None,
-    recipe: PredictedFsimRecipe,
-) -> None:
+def _read_series(read_by: Callable[[], Reader], clean: list[Path], crop: int, seed: int, members: range) -> Arrays:
     torch.set_num_threads(1)
-    reader = _reader(high_level, fine_detail)
-    if kind == "series":
-        rows, fsim = read_series(reader, pristine, members, recipe.crop, recipe.seed)
-        made = {"read": rows, "fsim": fsim}
-    else:
-        made = {"read": read_unlabeled(reader, unlabeled, members, recipe.crop, max_side, recipe.seed)}
-    with replacing(path) as beside, beside.open("wb") as stream:
-        np.savez(stream, **made)  # type: ignore[arg-type]
+    read, fsim = read_series(read_by(), clean, members, crop, seed)
+    return {"read": read, "fsim": fsim}
+
+
+def _read_unlabeled(
+    read_by: Callable[[], Reader], photographs: list[Path], crop: int, max_side: int | None, seed: int, members: range
+) -> Arrays:
+    torch.set_num_threads(1)
+    return {"read": read_unlabeled(read_by(), photographs, members, crop, max_side, seed)}
 
 
 @lru_cache(maxsize=1)
 def _reader(high_level: Path, fine_detail: Path | None) -> Reader:
     fine = None if fine_detail is None else read_fine_detail(fine_detail)
     return Reader(read_high_level(high_level).encoder, fine)
-
-
-def _read(path: Path) -> dict[str, np.ndarray]:
-    with np.load(path, allow_pickle=False) as stored:
-        return dict(stored)
