@@ -62,10 +62,13 @@ class GRepQ:
         regressor_: after :meth:`fit`, the fitted :class:`~grepq_iqa.calibration.regressor.MOSRegressor`; after
             :meth:`fit_pairs`, the :class:`~grepq_iqa.calibration.pairs.PairwiseRegressor`.
         prior_: after :meth:`fit`, the head start that it had: "none", "zero-shot", "ratings" or "both".
+        lower_is_better: whether the labels fitted on measure distortion, so that the lowest prediction is the best;
+            False before a fit.
     """
 
     regressor_: MOSRegressor | PairwiseRegressor
     prior_: str
+    lower_is_better: bool = False
 
     def __init__(
         self,
@@ -163,9 +166,8 @@ class GRepQ:
             from grepq_iqa.calibration.storage import read_calibration
 
             ratings_hash = model.ratings.hash if model.ratings else None
-            model.regressor_, side, model.prior_ = read_calibration(
-                resolved.files, model.encoder_hash, resolved.name, ratings_hash
-            )
+            fit = read_calibration(resolved.files, model.encoder_hash, resolved.name, ratings_hash)
+            model.regressor_, side, model.prior_, model.lower_is_better = fit
             check_fitted(components, model.engine)
             if max_side is None and side is not None:
                 model.max_side = side or None  # predictions see pictures as the fit did
@@ -285,6 +287,7 @@ class GRepQ:
         prior: Prior = "auto",
         groups: ArrayLike | Sequence[object] | None = None,
         weights: ArrayLike | None = None,
+        lower_is_better: bool = False,
         **options: Any,
     ) -> GRepQ:
         """Learn your own scale from labeled images.
@@ -304,10 +307,12 @@ class GRepQ:
             groups: ``(n,)``, equal for images that are not independent, such as frames of a burst; None or "" for one
                 that stands for itself. Joined with the copies that are found.
             weights: ``(n,)``, how much each label counts, positive; None: all the same.
+            lower_is_better: whether labels measure distortion, as DMOS does. Predictions are the same either way; it is
+                noted for whatever puts them in order.
             options: passed to :class:`~grepq_iqa.calibration.regressor.MOSRegressor`, such as ``alphas``.
 
         Returns:
-            self, with ``regressor_`` and ``prior_``.
+            self, with ``regressor_``, ``prior_`` and ``lower_is_better``.
 
         Raises:
             ImageError: an image cannot be used.
@@ -341,6 +346,7 @@ class GRepQ:
             )
             rows, regressor = self.regression(rows, prior_, **options)
             self.regressor_, self.prior_ = regressor.fit(rows, labels, found.units, as_listed(weights)), prior_
+            self.lower_is_better = lower_is_better
         except LabelsError:
             raise
         except ValueError as error:
@@ -380,7 +386,7 @@ class GRepQ:
         rows, ridge = self.regression(features, prior_)
         given = {name: getattr(ridge, name) for name in ("feature_mean", "feature_scale", "clip", "unclipped")}
         self.regressor_ = PairwiseRegressor(**given | options).fit(rows, pairs, outcomes, mos, groups)
-        self.prior_ = prior_
+        self.prior_, self.lower_is_better = prior_, False
         return self
 
     def predict(
@@ -551,6 +557,7 @@ class GRepQ:
             engine=describe(self.engine),
             features_hash=self.engine.features_hash,
             agreement=self.engine.agreement,
+            lower_is_better=self.lower_is_better,
         )
 
     def push_to_hub(

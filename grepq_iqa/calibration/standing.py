@@ -26,7 +26,7 @@ def labels_of(model: GRepQ) -> NDArray[np.float64] | None:
     return labels
 
 
-def mos_standing(model: GRepQ, mos: float, *, lower_is_better: bool = False) -> float | None:
+def mos_standing(model: GRepQ, mos: float, *, lower_is_better: bool | None = None) -> float | None:
     """The share of labels that are worse than ``mos``, ties by half, 0 to 100.
 
     After a fit on pairs, the chance of being preferred to an ordinary photograph.
@@ -37,7 +37,7 @@ def mos_standing(model: GRepQ, mos: float, *, lower_is_better: bool = False) -> 
     Args:
         model: fitted or not.
         mos: as `GRepQ.predict` gives it.
-        lower_is_better: whether the labels measure distortion.
+        lower_is_better: whether the labels measure distortion; None: as the model was told when it was fitted.
     """
     if not np.isfinite(mos):
         return None
@@ -50,7 +50,8 @@ def mos_standing(model: GRepQ, mos: float, *, lower_is_better: bool = False) -> 
         assert labels is not None  # of single images, as there are no pairs
         # The two were taken from one another: equal ones are so up to rounding.
         alike = np.isclose(labels, mos, rtol=1e-9, atol=1e-9)
-        worse = (labels > mos) if lower_is_better else (labels < mos)
+        turned = model.lower_is_better if lower_is_better is None else lower_is_better
+        worse = (labels > mos) if turned else (labels < mos)
         return float(100 * (np.mean(worse & ~alike) + np.mean(alike) / 2))
     if model.ratings is None:
         return None

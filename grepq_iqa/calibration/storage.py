@@ -31,11 +31,13 @@ class Calibration(NamedTuple):
         regressor: fitted.
         max_side: of the pictures that it was fitted on (0: not shrunk); None in files that did not note it.
         prior: head start of the fit, resolved; "none" in files of version 0.1.
+        lower_is_better: whether its labels measure distortion; files before this was noted are taken not to.
     """
 
     regressor: MOSRegressor | PairwiseRegressor
     max_side: int | None
     prior: str
+    lower_is_better: bool = False
 
 
 def write_directory(
@@ -50,6 +52,7 @@ def write_directory(
     engine: str = "torch float32",
     features_hash: str | None = None,
     agreement: float | None = None,
+    lower_is_better: bool = False,
 ) -> Path:
     """Copy a model's ``files`` into ``directory``, with the regressor as it is now.
 
@@ -66,6 +69,7 @@ def write_directory(
         engine: name and number format of the engine whose features the regressor was fitted on.
         features_hash: of that engine.
         agreement: how far its features lie from torch's, where it is not torch.
+        lower_is_better: whether the labels measure distortion.
 
     Raises:
         UsageError: ``directory`` is a file, holds something that is not a model, or cannot be written.
@@ -87,6 +91,8 @@ def write_directory(
                 notes["agreement"] = f"{agreement:.6f}"
             if "factor" in state:  # files of other fits stay those of version 0.1
                 notes["fitted_on"] = PAIRS
+            if lower_is_better:
+                notes["lower_is_better"] = "true"
             if ratings_hash and prior in ("ratings", "both"):
                 notes["ratings_hash"] = ratings_hash
             write_atomically(directory / CALIBRATION, save(state, metadata=notes))
@@ -181,4 +187,5 @@ def read_calibration(
         regressor = MOSRegressor.from_state(state, name=name)
     if prior == "auto" or prior not in PRIORS or regressor.unclipped != len(column_names(prior)):
         raise WeightsError(f"{CALIBRATION} of {name!r} has an unknown head start {prior!r}", name, CALIBRATION)
-    return Calibration(regressor, int(side) if side and side.isdigit() else None, prior)
+    side_length = int(side) if side and side.isdigit() else None
+    return Calibration(regressor, side_length, prior, notes.get("lower_is_better") == "true")

@@ -233,7 +233,14 @@ def fit(
         feature_mean=grepq.feature_mean,
         feature_scale=grepq.feature_scale,
     )
-    grepq.fit(features=features, mos=labels.mos, groups=groups.units, weights=labels.weights, prior=prior.value)
+    grepq.fit(
+        features=features,
+        mos=labels.mos,
+        groups=groups.units,
+        weights=labels.weights,
+        prior=prior.value,
+        lower_is_better=labels.lower_is_better,
+    )
     grepq.save_pretrained(output)
 
     report = grepq.report(features, labels, scores, groups=groups, confidence=confidence, seed=seed)

@@ -44,7 +44,12 @@ FailUnder = Annotated[
 ]
 Summary = Annotated[bool, typer.Option("--summary", help="End with counts and quartiles, on stderr.")]
 MosLowerIsBetter = Annotated[
-    bool, typer.Option("--lower-is-better", help="The labels fitted on measure distortion: the lowest mos is the best.")
+    bool | None,
+    typer.Option(
+        "--lower-is-better/--higher-is-better",
+        help="Whether the lowest mos is the best, as of labels that measure distortion. [default: as fitted]",
+        show_default=False,
+    ),
 ]
 
 

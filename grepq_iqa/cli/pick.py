@@ -69,7 +69,7 @@ def pick(
     undo: Annotated[
         Path | None, typer.Option(help="Take back what the journal of an earlier run tells, and do nothing else.")
     ] = None,
-    lower_is_better: MosLowerIsBetter = False,
+    lower_is_better: MosLowerIsBetter = None,
     format: OutputFormat = None,
     output: Output = None,
     overwrite: Overwrite = False,
@@ -120,7 +120,8 @@ def pick(
     if model is not None and not hasattr(grepq, "regressor_"):
         typer.echo(f"grepq: {grepq.name} was not fitted on labels: the zero-shot score picks", err=True)
     shots = _shots(paths, [folder for _, folder in actions])
-    rows, reasons = _rows(grepq, shots, open_cache(grepq, cache, no_cache), gap, lower_is_better)
+    turned = grepq.lower_is_better if lower_is_better is None else lower_is_better
+    rows, reasons = _rows(grepq, shots, open_cache(grepq, cache, no_cache), gap, turned)
     picked = [shot for shot, row in zip(shots, rows, strict=True) if bool(row["pick"]) != rest]
     failed = sum(row["error"] is not None for row in rows)
     if list_only:

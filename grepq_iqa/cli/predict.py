@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -67,7 +68,7 @@ def predict(
     min_mos: MinMos = None,
     min_percentile: MinPercentile = None,
     fail_under: FailUnder = None,
-    lower_is_better: MosLowerIsBetter = False,
+    lower_is_better: MosLowerIsBetter = None,
     summary: Summary = False,
     cache: CacheFolder = None,
     no_cache: NoCache = False,
@@ -107,7 +108,6 @@ def predict(
         min_percentile=min_percentile,
         fail_under=fail_under,
         summary=summary,
-        lower_is_better=lower_is_better,
     )
     chosen = require_output(paths, output, format, resume=resume, overwrite=overwrite)
     set_threads(threads)
@@ -134,9 +134,12 @@ def predict(
             f"model {grepq.name!r} has seen no labels; fit one with: grepq fit --csv labels.csv -o my-model"
         )
 
+    turned = grepq.lower_is_better if lower_is_better is None else lower_is_better
+    settings = {"confidence": confidence, "fit": fit, **({"lower_is_better": True} if turned else {})}
+
     def row(result: Result) -> Mapping[str, Any]:
         found = predict_row(grepq, result, confidence)
-        return found and found | {"percentile": mos_standing(grepq, found["mos"], lower_is_better=lower_is_better)}
+        return found and found | {"percentile": mos_standing(grepq, found["mos"], lower_is_better=turned)}
 
     write_rows(
         "predict",
@@ -145,10 +148,10 @@ def predict(
         row,
         output=output,
         format=chosen,
-        settings=run_settings(grepq, confidence=confidence, fit=fit),
+        settings=run_settings(grepq, **settings),
         resume=resume,
         features=True,
-        ordering=ordering,
+        ordering=replace(ordering, lower_is_better=turned),
         cache=open_cache(grepq, cache, no_cache),
     )
 

@@ -56,7 +56,7 @@ def rate(
     replace_ratings: Annotated[
         bool, typer.Option("--replace-ratings", help="Replace ratings given by people, too.")
     ] = False,
-    lower_is_better: MosLowerIsBetter = False,
+    lower_is_better: MosLowerIsBetter = None,
     format: OutputFormat = None,
     cache: CacheFolder = None,
     no_cache: NoCache = False,
@@ -94,6 +94,7 @@ def rate(
     grepq = load_model(model, engine=engine, device=device, dtype=dtype, max_side=max_side, max_pixels=max_pixels)
     if model is not None and not hasattr(grepq, "regressor_"):
         typer.echo(f"grepq: {grepq.name} was not fitted on labels: stars go by the zero-shot score", err=True)
+    turned = grepq.lower_is_better if lower_is_better is None else lower_is_better
     skipped: Counter[str] = Counter()
     unique = {same_file_key(path): path for path in iter_image_paths(paths, skipped=skipped)}
     files = [shot.picture for shot in shots_of(unique.values())]
@@ -105,7 +106,7 @@ def rate(
     writer = RowWriter(chosen, stdout_for_names(), FIELDS, color=chosen is Format.table and color_wanted(sys.stdout))
     actions: Counter[str] = Counter()
     for result in track(results, "stars", len(files), rows_on_stdout=True):
-        row = _row(grepq, result, limits, reject_below, lower_is_better)
+        row = _row(grepq, result, limits, reject_below, turned)
         if row["error"] is None and result.path in shared:
             row["error"] = f"shares its sidecar with {shared[result.path]}; use --sidecars darktable"
         if row["error"] is None:

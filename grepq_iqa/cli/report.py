@@ -16,7 +16,6 @@ from grepq_iqa.cli.options import (
     Device,
     Dtype,
     EngineName,
-    LowerIsBetter,
     MaxPixels,
     MaxSide,
     ModelName,
@@ -25,7 +24,9 @@ from grepq_iqa.cli.options import (
     Threads,
     set_threads,
 )
+from grepq_iqa.cli.ordering import MosLowerIsBetter
 from grepq_iqa.cli.progress import track
+from grepq_iqa.cli.row_file import settings_beside
 from grepq_iqa.cli.streaming import say_skipped
 from grepq_iqa.errors import ImageError, UsageError
 
@@ -57,7 +58,7 @@ def report(
     ] = False,
     title: Annotated[str | None, typer.Option(help="Heading. [default: the folder's name]", show_default=False)] = None,
     model: ModelName = None,
-    lower_is_better: LowerIsBetter = None,
+    lower_is_better: MosLowerIsBetter = None,
     cache: CacheFolder = None,
     no_cache: NoCache = False,
     overwrite: Overwrite = False,
@@ -107,9 +108,10 @@ def report(
     if source is None or reasons:
         grepq = load_model(model, engine=engine, device=device, dtype=dtype, max_side=max_side, max_pixels=max_pixels)
     skipped: Counter[str] = Counter()
+    turned = _lower_is_better(grepq if source is None else source) if lower_is_better is None else lower_is_better
     if source is None:
         assert grepq is not None
-        count, rows = _scored(grepq, paths, cache, no_cache, skipped, [output, sheet])
+        count, rows = _scored(grepq, paths, cache, no_cache, skipped, [output, sheet], turned)
         value_name = "MOS" if hasattr(grepq, "regressor_") else "Score"
     else:
         count, rows, value_name = _read(source)
@@ -128,13 +130,11 @@ def report(
         from grepq_iqa.report.copies import CopyFinder
 
         made_with = "" if grepq is None else f"{grepq.name}, weights {grepq.encoder_hash[:12]}."
-        text = ReportText(
-            shown(heading), value_name, bool(lower_is_better), shown(made_with), _notes(value_name, source, grepq)
-        )
+        text = ReportText(shown(heading), value_name, turned, shown(made_with), _notes(value_name, source, grepq))
         finder = CopyFinder() if grepq is None else CopyFinder(grepq.feature_mean, grepq.feature_scale)
         kept.failed = write_report(output, kept, text, count=count, finder=finder).failed
     if sheet is not None:
-        _write_sheet(sheet, kept.ranked, value_name, lower_is_better=bool(lower_is_better))
+        _write_sheet(sheet, kept.ranked, value_name, lower_is_better=turned)
     say_skipped(skipped)
     if kept.failed:
         typer.echo(f"grepq: {kept.failed} of {count} images could not be used; the report says why", err=True)
@@ -176,6 +176,16 @@ def _read(source: Path) -> tuple[int, Rows, str]:
     )
 
 
+def _lower_is_better(source: GRepQ | Path | None) -> bool:
+    """Whether the lowest value is the best: of a model as it was fitted, of rows as the settings beside them say."""
+    if not isinstance(source, Path):
+        return source is not None and source.lower_is_better
+    try:
+        return settings_beside(source).get("lower_is_better") is True
+    except UsageError:  # rows may be moved without them
+        return False
+
+
 def _scored(
     model: GRepQ,
     paths: list[str],
@@ -183,6 +193,7 @@ def _scored(
     no_cache: bool,
     skipped: Counter[str],
     written: list[Path | None],
+    lower_is_better: bool,
 ) -> tuple[int, Rows]:
     """How many photographs there are, and a row of each as it is scored."""
     from grepq_iqa.batch import score_paths
@@ -199,10 +210,10 @@ def _scored(
             files.append(path)
     known = open_cache(model, cache, no_cache)
     results = score_paths(model, files, features=True, cache=known)
-    return len(files), ((_photograph(model, result), result.features) for result in results)
+    return len(files), ((_photograph(model, result, lower_is_better), result.features) for result in results)
 
 
-def _photograph(model: GRepQ, result: Any) -> Photograph:
+def _photograph(model: GRepQ, result: Any, lower_is_better: bool) -> Photograph:
     from grepq_iqa.report.photograph import Photograph
 
     path = Path(result.path)
@@ -214,9 +225,12 @@ def _photograph(model: GRepQ, result: Any) -> Photograph:
     prediction = model.predict(features=result.features[None])
     import numpy as np
 
+    from grepq_iqa.calibration.standing import mos_standing
+
     mos, low, high = (float(np.ravel(values)[0]) for values in (prediction.mos, prediction.low, prediction.high))
     finite = bool(np.isfinite(high - low))
-    return Photograph(path, mos, found.percentile, low if finite else None, high if finite else None, found.warnings)
+    standing = mos_standing(model, mos, lower_is_better=lower_is_better)
+    return Photograph(path, mos, standing, low if finite else None, high if finite else None, found.warnings)
 
 
 def _explained(rows: Rows, max_pixels: int) -> Rows:

@@ -116,7 +116,7 @@ class RowFile:
     def _resume(self, command: str, output: Path) -> None:
         if not is_results(output, command):
             raise UsageError(f"{output} does not hold rows of `grepq {command}`: nothing there can be gone on with")
-        compare_settings(output, _settings_beside(output), self._record["settings"])
+        compare_settings(output, settings_beside(output), self._record["settings"])
         # A kill or a full disk leaves a row cut, or a tail of zeros where a system crashed: both are written again.
         content = output.read_bytes()
         whole = content.split(b"\0", 1)[0]
@@ -202,7 +202,12 @@ def compare_settings(output: Path, known: Mapping[str, Any], settings: Mapping[s
         raise UsageError(f"{output} was written with other settings ({was}); use those, or another --output")
 
 
-def _settings_beside(output: Path) -> dict[str, Any]:
+def settings_beside(output: Path) -> dict[str, Any]:
+    """Settings of the run that wrote the rows in ``output``.
+
+    Raises:
+        UsageError: they are not there, or cannot be read.
+    """
     beside = settings_path(output)
     try:
         known = json.loads(beside.read_text(encoding="utf-8"))["settings"]

@@ -39,7 +39,7 @@ class Photograph:
     Attributes:
         path: its file.
         value: what it is ranked by, higher is better: Q, or the predicted MOS; None after an error.
-        percentile: of Q among in-the-wild photographs, 0 to 100, or None.
+        percentile: of Q among in-the-wild photographs, of a fitted model's MOS among its labels, 0 to 100, or None.
         low, high: interval of a predicted MOS, or None.
         warnings: why to trust the value less.
         error: why there is none.
