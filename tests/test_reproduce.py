@@ -14,7 +14,7 @@ from safetensors.numpy import load_file
 from test_training_runs import TINY, training
 
 from grepq_iqa import GRepQ
-from grepq_iqa.errors import GrepqError, UsageError
+from grepq_iqa.errors import GrepqError, LabelsError, UsageError
 from grepq_iqa.training import stages
 from grepq_iqa.training.recipe import ExpectedRecipe, load_recipe
 from grepq_iqa.training.reproduce import verdict
@@ -227,13 +227,50 @@ def test_a_killed_reproduction_goes_on(place, photos, tmp_path, monkeypatch):
     assert said.count("finished before") == 4 and (tmp_path / "out" / "model" / "config.json").is_file()
 
 
+def test_an_export_that_was_stopped_is_not_taken_for_the_one_before(place, photos, tmp_path, monkeypatch):
+    """Its key is another, but what it leaves has the names of the finished one."""
+    from grepq_iqa.training import export
+
+    out = tmp_path / "out"
+    reproduce(place, "compact", out, photos)
+    before = {path.name: path.read_bytes() for path in (out / "model").iterdir()}
+    whole = export.score_photographs
+
+    def die(*arguments, **options):
+        raise KeyboardInterrupt
+
+    (tmp_path / "other.toml").write_text(COMPACT.replace("high_level_std = 0.1", "high_level_std = 0.05"))
+    monkeypatch.setattr(export, "score_photographs", die)
+    with pytest.raises((KeyboardInterrupt, SystemExit)):
+        reproduce(tmp_path, "other", out, photos)
+        raise SystemExit  # typer turns Ctrl-C into an exit status
+    assert not (out / "model" / "features.safetensors").exists()
+    monkeypatch.setattr(export, "score_photographs", whole)
+    said = reproduce(place, "compact", out, photos)
+    assert [line.split(":")[0] for line in said.splitlines() if "finished before" in line] == [
+        "low-level",
+        "high-level",
+        "fine-detail",
+        "predicted-fsim",
+    ]
+    assert {path.name: path.read_bytes() for path in (out / "model").iterdir()} == before
+
+
 def test_a_missing_table_is_said_before_anything_is_done(place, photos, tmp_path):
     with pytest.raises(GrepqError, match=r"no table .*none\.csv"):
         reproduce(place, "compact", tmp_path / "out", photos, "--csv", tmp_path / "none.csv")
-    with pytest.raises(GrepqError, match=r"none\.csv"):
-        reproduce(place, "compact", tmp_path / "out", photos, "--rated", tmp_path / "none.csv")
     with pytest.raises(UsageError, match="200 labels asked for"):
         reproduce(place, "compact", tmp_path / "out", photos, "--csv", place / "labels.csv")
+    rated = ("--rated", place / "labels.csv")
+    with pytest.raises(UsageError, match=r"\[ratings\]"):
+        reproduce(place, "compact", tmp_path / "out", photos, *rated)
+    (tmp_path / "rated.toml").write_text(f"{COMPACT}\n[ratings]\nscore_share = 0.1\n")
+    with pytest.raises(GrepqError, match=r"none\.csv"):
+        reproduce(tmp_path, "rated", tmp_path / "out", photos, "--rated", tmp_path / "none.csv")
+    with pytest.raises(UsageError, match=r"scores go from 0 to 7, not within the bounds 0 to 1"):
+        reproduce(tmp_path, "rated", tmp_path / "out", photos, *rated)
+    with pytest.raises(LabelsError, match="8 rated photographs are too few; 100 are needed"):
+        reproduce(tmp_path, "rated", tmp_path / "out", photos, *rated, "--rated-bounds", 0, 7)
     assert not (tmp_path / "out").exists()
 
 
@@ -244,6 +281,9 @@ def test_a_missing_table_is_said_before_anything_is_done(place, photos, tmp_path
         ("family_costs = { jpeg = 0.1 }", "family_costs = { snow = 0.1 }", "no family snow; known: gaussian_blur"),
         ("[distortion_head]", "[another_head]", r"\[predicted_fsim\] needs a section \[distortion_head\]"),
         ("layers = [1.0, 0.5]", "layer = [1.0, 0.5]", r"\[features\]: unknown or missing settings: layer, layers"),
+        ("layers = [1.0, 0.5]", "layers = [1.0]", r"layers in \[features\] are 1 weights, not one for each of the 2"),
+        ("region_layers = [2]", "region_layers = [5]", "are some of its layers"),
+        ("region_layers = [2]", "", "region in .* needs region_layers"),
     ],
 )
 def test_what_is_wrong_in_late_sections_of_a_recipe_is_said_before_anything_is_done(

@@ -30,18 +30,15 @@ def here(monkeypatch):
         def __init__(self, *_):
             pass
 
-        def __enter__(self):
-            return self
-
-        def __exit__(self, *_):
-            pass
-
         def submit(self, function, *arguments):
             class Job:
                 def result(self):
                     function(*arguments)
 
             return Job()
+
+        def shutdown(self, **_):
+            pass
 
     monkeypatch.setattr(shards, "ProcessPoolExecutor", Here)
 
@@ -55,6 +52,19 @@ def test_processes_make_the_whole(tmp_path, workers):
     np.testing.assert_array_equal(made["square"], np.arange(7) ** 2)
     assert made["pair"].shape == (7, 2) and made["pair"].dtype == np.float32
     assert told == [3, 6, 7]
+
+
+def never(log, members):
+    with log.open("a") as stream:
+        stream.write(f"{members[0]}\n")
+    raise ValueError("cannot be read")
+
+
+def test_an_error_begins_nothing_else(tmp_path):
+    log = tmp_path / "log"
+    with pytest.raises(ValueError, match="cannot be read"):
+        in_shards(partial(never, log), 40, tmp_path / "made", name="n", size=1)
+    assert len(log.read_text().split()) < 10  # a worker's queue holds one or two more
 
 
 def test_after_a_stop_only_the_rest_is_made(tmp_path, here):

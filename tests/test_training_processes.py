@@ -85,6 +85,11 @@ def test_the_last_state_is_saved_and_is_that_of_one_process(runs, name):
         torch.testing.assert_close(states[1][key], tensor, atol=2e-5, rtol=1e-3, msg=key)
 
 
+def test_after_parting_the_first_goes_on_as_if_it_had_been_started_alone(runs):
+    one, two = runs
+    assert losses(two / "alone") == losses(one / "alone") == losses(one / "low")
+
+
 def test_the_groups_are_those_of_the_whole_batch(runs):
     gaps = [
         [json.loads(row)["gap"] for row in (run / "high" / "metrics.jsonl").read_text().splitlines()] for run in runs

@@ -18,7 +18,7 @@ from grepq_iqa.training import loop
 from grepq_iqa.training.data.prepare import read_index
 from grepq_iqa.training.high_level.clip_tower import ClipRecipe, train_clip_tower
 from grepq_iqa.training.low_level import train_low_level
-from grepq_iqa.training.processes import is_first
+from grepq_iqa.training.processes import count, is_first, part, wait_for_all
 from grepq_iqa.training.recipe import LowLevelRecipe, load_recipe
 
 STEPS = 5
@@ -57,6 +57,13 @@ def main() -> None:
     encoder = train_clip_tower(photographs, HIGH_LEVEL, clip, out / "high", workers=0, save_every=2)
     if is_first():
         torch.save({name: tensor.clone() for name, tensor in encoder.state_dict().items()}, out / "high.pt")
+    if part():  # the others have gone, and are not waited for
+        assert count() == 1 and is_first() and part()
+        train_low_level(photographs, LOW_LEVEL, out / "alone", workers=0, save_every=2)
+        wait_for_all()
+    else:
+        assert not is_first()
+        wait_for_all()
 
 
 if __name__ == "__main__":

@@ -17,12 +17,10 @@ from scipy.special import expit, logit
 from torch import Tensor, nn
 
 from grepq_iqa._version import __version__
-from grepq_iqa.calibration.ratings import RATINGS
 from grepq_iqa.encoders import fine_detail, predicted_fsim
 from grepq_iqa.encoders.fine_detail import AMOUNTS, FINE_DETAIL, FineDetail
 from grepq_iqa.encoders.high_level import HighLevelEncoder
 from grepq_iqa.encoders.low_level import LowLevelEncoder
-from grepq_iqa.encoders.onnx_engine import FLOAT_GRAPH, INT8_GRAPH
 from grepq_iqa.encoders.pooled_efficientnet import PooledEfficientNet
 from grepq_iqa.encoders.predicted_fsim import PREDICTED_FSIM, PredictedFsim
 from grepq_iqa.errors import UsageError
@@ -43,6 +41,7 @@ from grepq_iqa.training.recipe import (
 )
 from grepq_iqa.training.run_record import describe_data
 from grepq_iqa.weights.config import FORMAT, write_config
+from grepq_iqa.weights.manifest import MODEL_FILES
 from grepq_iqa.zero_shot import DISTANCE_SCALE, LOGIT_SCALE
 
 QUANTILES = 1001
@@ -92,8 +91,7 @@ def export_model(
         fsim, fsim_recipe: what predicts FSIM and the section that says what it is worth; None: there is none.
         on_done: called with the number of images scored.
     """
-    # they belong to the encoders that were there
-    for stale in (RATINGS, INT8_GRAPH, FLOAT_GRAPH, FINE_DETAIL, PREDICTED_FSIM):
+    for stale in MODEL_FILES:  # of another model, or of an export that was stopped
         (directory / stale).unlink(missing_ok=True)
     encoder = low.encoder
     dense = high.config["architecture"] != "open_clip"

@@ -9,6 +9,7 @@ from pathlib import Path
 from safetensors.numpy import load_file, save
 
 from grepq_iqa.encoders.fine_detail import FINE_DETAIL, FineDetail, from_state, to_state
+from grepq_iqa.errors import UsageError
 from grepq_iqa.files import write_atomically
 from grepq_iqa.training.data.prepare import Prepared
 from grepq_iqa.training.fine_detail import FineSeries, fit_fine_detail, make_series
@@ -56,7 +57,13 @@ def train_fine_detail(
 
 
 def read_fine_detail(out: Path) -> FineDetail:
-    """What `train_fine_detail` left in ``out``."""
+    """What `train_fine_detail` left in ``out``.
+
+    Raises:
+        UsageError: nothing is there.
+    """
+    if not (out / FINE_DETAIL).is_file():
+        raise UsageError(f"{out} holds no {FINE_DETAIL}: its training has not come to its end; run `fine-detail` again")
     return from_state(load_file(out / FINE_DETAIL))
 
 

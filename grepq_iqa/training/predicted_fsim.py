@@ -106,7 +106,9 @@ def read_unlabeled(
         picture = read_picture(photographs[index], max_side=max_side)
         if index % 2:
             rng = np.random.default_rng((seed, index))
-            picture = crop_at_random(shrunk(picture, rng.uniform(SHRINK_UNLABELED, 1), crop // 2), crop, rng)
+            least = crop // 2
+            factor = max(rng.uniform(SHRINK_UNLABELED, 1), min(1.0, least / min(picture.shape[:2])))
+            picture = crop_at_random(shrunk(picture, factor, 1), crop, rng)
         read.append(reader(rounded(picture)))
     return np.stack(read)
 

@@ -61,6 +61,8 @@ def train_predicted_fsim(
         raise UsageError(
             "recipe: [predicted_fsim] reads what a distortion head tells, and [distortion_head] is missing"
         )
+    if fine_detail is not None:
+        read_fine_detail(fine_detail)  # or a sentence
     of_fine = None if fine_detail is None else sha256_of(fine_detail / FINE_DETAIL)
     chosen = evenly(unlabeled.photographs, recipe.unlabeled_images)
     some, of_some = [Path(one.path) for one in chosen], [one.sha256 for one in chosen]
@@ -87,7 +89,15 @@ def train_predicted_fsim(
 
 
 def read_predicted_fsim(out: Path) -> PredictedFsim:
-    """What `train_predicted_fsim` left in ``out``."""
+    """What `train_predicted_fsim` left in ``out``.
+
+    Raises:
+        UsageError: nothing is there.
+    """
+    if not (out / PREDICTED_FSIM).is_file():
+        raise UsageError(
+            f"{out} holds no {PREDICTED_FSIM}: its training has not come to its end; run `predicted-fsim` again"
+        )
     return from_state(load_file(out / PREDICTED_FSIM))
 
 

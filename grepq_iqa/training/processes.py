@@ -2,33 +2,60 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
+import os
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from accelerate import PartialState
+from accelerate.state import AcceleratorState
 from torch import Tensor
 
 from grepq_iqa.errors import UsageError
 
+_LAUNCH = ("WORLD_SIZE", "RANK", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+_parted: bool | None = None
+"""After `part`: whether this process was the first."""
+
 
 def is_first() -> bool:
     """Whether this process is the one that writes files and speaks."""
-    return bool(PartialState().is_main_process)
+    return bool(PartialState().is_main_process) if _parted is None else _parted
 
 
 def count() -> int:
     """How many processes train together."""
-    return int(PartialState().num_processes)
+    return int(PartialState().num_processes) if _parted is None else 1
 
 
 def wait_for_all() -> None:
     """Return when every process has come here."""
-    PartialState().wait_for_everyone()
+    if _parted is None:
+        PartialState().wait_for_everyone()
+
+
+def part() -> bool:
+    """End training together: the first process goes on alone, and does what it does as if it had been started alone.
+
+    What the others were waiting for would never come otherwise, as the rest takes longer than they wait.
+
+    Returns:
+        Whether this is the first; the others are to do nothing more.
+    """
+    global _parted
+    if _parted is None and count() > 1:
+        wait_for_all()
+        first = is_first()
+        PartialState().destroy_process_group()
+        AcceleratorState._reset_state(reset_partial_state=True)
+        for name in _LAUNCH:  # else the next one to ask would begin a group anew
+            os.environ.pop(name, None)
+        _parted = first
+    return is_first()
 
 
 def first_before_others() -> AbstractContextManager[None]:
     """A block that the first process runs alone, and the others after it."""
-    block: AbstractContextManager[None] = PartialState().main_process_first()
+    block: AbstractContextManager[None] = nullcontext() if _parted is not None else PartialState().main_process_first()
     return block
 
 

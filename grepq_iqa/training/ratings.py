@@ -10,7 +10,6 @@ distortions are rare among rated photographs, and Q_H knows them.
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,11 +26,11 @@ from grepq_iqa.data.labels import Labels, read_labels
 from grepq_iqa.encoders.perceptron import Layers
 from grepq_iqa.errors import LabelsError, UsageError
 from grepq_iqa.feature_cache import FeatureCache
-from grepq_iqa.files import sha256_of
 from grepq_iqa.model import GRepQ
 from grepq_iqa.training.rated_copies import features_of_copies
 from grepq_iqa.training.ratings_network import fit_networks
 from grepq_iqa.training.recipe import RatingsRecipe, describe
+from grepq_iqa.training.run_record import list_hash
 from grepq_iqa.weights.config import read_config, write_config
 from grepq_iqa.weights.loading import load_components
 from grepq_iqa.weights.manifest import MODEL_FILES
@@ -75,10 +74,8 @@ def train_ratings(
         LabelsError: a table that cannot be read, an image that cannot be used, or too few of them.
         WeightsError: the config of the directory cannot be read.
     """
-    labels = read_labels(table, images=images)
+    labels = read_rated(table, recipe, bounds, images)
     low, high = bounds
-    if not low <= labels.mos.min() <= labels.mos.max() <= high:
-        raise UsageError(f"scores go from {labels.mos.min():g} to {labels.mos.max():g}, not within {low:g} to {high:g}")
     results = score_paths(model, labels.paths, features=True, cache=cache)
     found = collect(track(results, "features", total=len(labels)))
     if found.failures:
@@ -107,7 +104,8 @@ def train_ratings(
         "recipe": recipe_name,
         "settings": describe(recipe) | {"alpha": alpha},
         "data": [
-            {"role": "rated", "name": name, "license": license, "count": len(labels), "sha256": list_hash(labels)}
+            {"role": "rated", "name": name, "license": license, "count": len(labels)}
+            | {"sha256": list_hash(labels.paths, labels.mos)}
         ],
         "ratings": description,
         "dtype": str(model.dtype).removeprefix("torch."),
@@ -116,6 +114,23 @@ def train_ratings(
     write_config(directory / "config.json", config)
     write_card(directory)
     return predictor
+
+
+def read_rated(table: Path, recipe: RatingsRecipe, bounds: tuple[float, float], images: Path | None = None) -> Labels:
+    """The table of `train_ratings`, without reading an image.
+
+    Raises:
+        UsageError, LabelsError: as there.
+    """
+    labels = read_labels(table, images=images)
+    low, high = bounds
+    if not low <= labels.mos.min() <= labels.mos.max() <= high:
+        raise UsageError(
+            f"{table}: scores go from {labels.mos.min():g} to {labels.mos.max():g}, not within the bounds {low:g} to "
+            f"{high:g}; say which scores mean the worst and the best"
+        )
+    _require_enough(len(labels), recipe)
+    return labels
 
 
 def load_encoders(directory: Path, dtype: str = "auto") -> GRepQ:
@@ -157,8 +172,7 @@ def fit_ratings(
     """
     rows = np.asarray(features, dtype=np.float64)
     score, y = np.asarray(high_level, dtype=np.float64), np.asarray(opinions, dtype=np.float64)
-    if len(y) < FEWEST * recipe.parts:
-        raise LabelsError(f"{len(y)} rated photographs are too few; {FEWEST * recipe.parts} are needed")
+    _require_enough(len(y), recipe)
     ridge = MOSRegressor(feature_mean=mean, feature_scale=scale, clip=recipe.clip).fit(rows, y)
     Z = standardize(rows, ridge.mean_, ridge.scale_, recipe.clip)
     kernel = _fit_kernel(Z, y, recipe)
@@ -250,12 +264,9 @@ def _fit_kernel(Z: Array, y: Array, recipe: RatingsRecipe) -> _Kernel:
     return _Kernel(basis, points, dual, width, intercept, y - dual / np.diag(inverse)[:n])
 
 
-def list_hash(labels: Labels) -> str:
-    """SHA-256 over the content of every photograph and its score, in the order of the table; 64 hex digits."""
-    digest = hashlib.sha256()
-    for path, mos in zip(labels.paths, labels.mos, strict=True):
-        digest.update(f"{sha256_of(path)} {float(mos)!r}\n".encode())
-    return digest.hexdigest()
+def _require_enough(count: int, recipe: RatingsRecipe) -> None:
+    if count < FEWEST * recipe.parts:
+        raise LabelsError(f"{count} rated photographs are too few; {FEWEST * recipe.parts} are needed")
 
 
 def _residual_quantiles(expected: Array, residuals: Array, parts: int) -> tuple[Array, Array, Array]:

@@ -50,3 +50,24 @@ def check_recipe(name: str) -> None:
             load_recipe(name, section, kind)
     if has_section(name, "predicted_fsim") and not has_section(name, "distortion_head"):
         raise UsageError(f"recipe {name}: [predicted_fsim] needs a section [distortion_head], whose answers it reads")
+    if is_compact(name):
+        _check_together(name)
+
+
+def _check_together(name: str) -> None:
+    """What sections of the compact recipe ask of each other."""
+    high = load_recipe(name, "high_level", ProjectionRecipe)
+    weights = load_recipe(name, "features", FeatureRecipe)
+    wrong = {
+        f"layers in [features] are {len(weights.layers)} weights, not one for each of the {len(high.layers)} layers in "
+        "[high_level]": len(weights.layers) != len(high.layers),
+        "distortion and family_costs in [high_level] need a section [distortion_head]": bool(
+            high.distortion or high.family_costs
+        )
+        and not has_section(name, "distortion_head"),
+        "clutter in [high_level] needs head = true, whose map it looks at": bool(high.clutter) and not high.head,
+        "region in [high_level] needs region_layers": bool(high.region) and not high.region_layers,
+        "region_layers in [high_level] are some of its layers": not set(high.region_layers) <= set(high.layers),
+    }
+    for sentence in (sentence for sentence, is_so in wrong.items() if is_so):
+        raise UsageError(f"recipe {name}: {sentence}")

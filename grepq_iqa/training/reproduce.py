@@ -14,12 +14,11 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from grepq_iqa.data.labels import read_labels
 from grepq_iqa.encoders.onnx_engine import INT8_GRAPH
 from grepq_iqa.files import sha256_of, write_atomically
 from grepq_iqa.training import stages
 from grepq_iqa.training.data.prepare import read_index
-from grepq_iqa.training.processes import is_first, wait_for_all
+from grepq_iqa.training.processes import is_first, part, wait_for_all
 from grepq_iqa.training.recipe import (
     ExpectedRecipe,
     LowLevelRecipe,
@@ -29,7 +28,7 @@ from grepq_iqa.training.recipe import (
     section_of,
 )
 from grepq_iqa.training.recipe_check import check_recipe
-from grepq_iqa.training.run_record import run_key
+from grepq_iqa.training.run_record import list_hash, run_key
 from grepq_iqa.training.stages import Say, TrainingOptions, is_compact
 
 if TYPE_CHECKING:
@@ -110,14 +109,13 @@ class Reproduction:
             most: unlabeled images for the tables, other than the recipe's.
 
         Raises:
-            UsageError: the recipe lacks a section or has senseless settings, or labels are asked for that nobody has.
+            UsageError: the recipe lacks a section or has senseless settings, labels are asked for that nobody has, or
+                ratings do not lie within their bounds.
             LabelsError: a table cannot be read. Both are found out before anything is done.
         """
         check_recipe(self.recipe)  # hours before its last sections are needed, as below
-        if csv is not None:
-            stages.read_evaluation(csv, csv_images, labels)
-        if ratings is not None:
-            read_labels(ratings.csv, images=ratings.images)
+        evaluated = None if csv is None else stages.read_evaluation(csv, csv_images, labels)
+        rated = None if ratings is None else stages.read_rated(ratings.csv, self.recipe, ratings.bounds, ratings.images)
         wild, clean, model = self.out / "photographs", self.out / "pristine", self.out / "model"
         fixed = load_recipe(self.recipe, "low_level", LowLevelRecipe).fixed_copies
         if is_first():
@@ -139,7 +137,7 @@ class Reproduction:
             wild, high, self.recipe, self.say, self.options, pristine=clean, clip=clip
         )
         self._stage("high-level", high_key, high, train)
-        if not is_first():  # what follows is the work of one
+        if not part():  # what follows is the work of one
             return model
 
         fine = fine_key = None
@@ -168,8 +166,11 @@ class Reproduction:
                 ),
             )  # fmt: skip
         name = name or Path(recipe_label(self.recipe)).stem
+        told = [name, recipe_label(self.recipe), *([one.name, one.license] for one in map(read_index, (wild, clean)))]
         export_key = self._key(
-            "scoring", "features", low_key, high_key, fine_key, fsim_key, settings.most, settings.max_side, name
+            *("scoring", "features", "provenance"),
+            *(low_key, high_key, fine_key, fsim_key),
+            *(settings.most, settings.max_side, told),
         )
         self._stage(
             "export",
@@ -186,9 +187,9 @@ class Reproduction:
                 self._stage("int8", int8_key, model / INT8_GRAPH, lambda: stages.int8_stage(model, wild, self.say))
             else:
                 self.say('int8: left out, it needs pip install "grepq-iqa[export]"')
-        if ratings is not None:
-            told = [ratings.name, ratings.license, ratings.description, ratings.bounds]
-            ratings_key = self._key("ratings", export_key, sha256_of(ratings.csv), told)
+        if ratings is not None and rated is not None:
+            whose = [ratings.name, ratings.license, ratings.description, ratings.bounds]
+            ratings_key = self._key("ratings", export_key, list_hash(rated.paths, rated.mos), whose)
             self._stage(
                 "ratings",
                 ratings_key,
@@ -199,8 +200,8 @@ class Reproduction:
                     cache=self.out / "features",
                 ),
             )  # fmt: skip
-        if csv is not None:
-            evaluate_key = run_key("evaluate", export_key, sha256_of(csv), list(labels))
+        if csv is not None and evaluated is not None:
+            evaluate_key = run_key("evaluate", export_key, list_hash(evaluated.paths, evaluated.mos), list(labels))
             evaluate = lambda: self._evaluate(model, csv, csv_images, labels)  # noqa: E731
             self._stage("evaluate", evaluate_key, self.out / EVALUATION, evaluate)
         self.say(self._verdict(model, csv))
@@ -219,6 +220,9 @@ class Reproduction:
             if is_first():
                 self.say(f"{name}: finished before ({output})")
             return
+        if is_first() and name in self._stamps():  # what is there is not finished from now on
+            others = {other: known for other, known in self._stamps().items() if other != name}
+            write_atomically(self.out / STAMPS, json.dumps(others, indent=2) + "\n")
         work()
         wait_for_all()
         if is_first():
@@ -256,6 +260,7 @@ _SECTIONS = (
     "fine_detail",
     "predicted_fsim",
     "ratings",
+    "provenance",
 )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from grepq_iqa._version import __version__
 from grepq_iqa.errors import UsageError
-from grepq_iqa.files import write_atomically
+from grepq_iqa.files import sha256_of, write_atomically
 from grepq_iqa.training.data.prepare import Prepared
 
 RECORD = "run.json"
@@ -83,6 +83,14 @@ def run_key(*parts: object) -> str:
     """12 hex digits that change with any of ``parts`` (JSON-ready) and with the version of the code."""
     text = json.dumps([*parts, __version__], sort_keys=True)
     return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def list_hash(paths: Iterable[Path], scores: Iterable[float]) -> str:
+    """SHA-256 over the content of every photograph and its score, in the order of the table; 64 hex digits."""
+    digest = hashlib.sha256()
+    for path, mos in zip(paths, scores, strict=True):
+        digest.update(f"{sha256_of(path)} {float(mos)!r}\n".encode())
+    return digest.hexdigest()
 
 
 def state_hash(module: nn.Module) -> str:

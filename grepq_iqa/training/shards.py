@@ -49,12 +49,15 @@ def in_shards(
     missing = [(path, some) for path, some in zip(paths, members, strict=True) if not path.exists()]
     done = count - sum(len(some) for _, some in missing)
     context = multiprocessing.get_context("spawn")  # torch's threads do not survive a fork
-    with ProcessPoolExecutor(max(1, workers), context) as pool:
+    pool = ProcessPoolExecutor(max(1, workers), context)
+    try:
         jobs = [pool.submit(partial(_write, make), path, some) for path, some in missing]
         for job, (_, some) in zip(jobs, missing, strict=True):
             job.result()
             done += len(some)
             on_done(done)
+    finally:
+        pool.shutdown(cancel_futures=True)  # after an error, what is being made is finished, and nothing else begun
     parts = [_read(path) for path in paths]
     return {key: np.concatenate([part[key] for part in parts]) for key in parts[0]}
 

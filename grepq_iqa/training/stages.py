@@ -18,6 +18,7 @@ from grepq_iqa.training.recipe import ExportRecipe, has_section, has_setting, lo
 if TYPE_CHECKING:
     from grepq_iqa.benchmark.datasets.labeled_images import LabeledImages
     from grepq_iqa.benchmark.result import BenchmarkResult
+    from grepq_iqa.data.labels import Labels
     from grepq_iqa.training.data.prepare import Prepared
 
 Say = Callable[[str], None]
@@ -172,7 +173,7 @@ def _compact_high_level(
 ) -> None:
     from grepq_iqa.training.data.prepare import read_index
     from grepq_iqa.training.high_level.compact import train_high_level
-    from grepq_iqa.training.high_level.distortion_head import DistortionHeadRecipe
+    from grepq_iqa.training.high_level.distortion_head import FILE, DistortionHeadRecipe
     from grepq_iqa.training.high_level.projection import ProjectionRecipe
 
     if pristine is None:
@@ -189,8 +190,9 @@ def _compact_high_level(
             **options.of_loop,
             on_progress=bars.show,
         )
-    for folder in sorted(path.parent for path in out.glob("distortion_head-*/metrics.jsonl")):
-        _draw_curve(folder, say)
+    for metrics in sorted(out.glob("distortion_head-*/metrics.jsonl")):
+        if (metrics.parent / FILE).is_file():  # others were stopped
+            _draw_curve(metrics.parent, say)
 
 
 def _clip_high_level(
@@ -397,6 +399,22 @@ def ratings_stage(
         f"{model}: ratings of {int(predictor.counts.sum())} photographs; a middling one's 90 % interval goes "
         f"from {low[0]:.0f} to {high[0]:.0f}"
     )
+
+
+def read_rated(csv: Path, recipe: str, bounds: tuple[float, float], images: Path | None) -> Labels:
+    """The table that `ratings_stage` learns from, without reading an image.
+
+    Args:
+        csv, recipe, bounds, images: as there.
+
+    Raises:
+        GrepqError: the recipe has no section ``[ratings]``, or the table cannot be read, holds too few photographs, or
+            scores out of bounds.
+    """
+    from grepq_iqa.training import ratings
+    from grepq_iqa.training.recipe import RatingsRecipe
+
+    return ratings.read_rated(csv, load_recipe(recipe, "ratings", RatingsRecipe), bounds, images)
 
 
 def int8_stage(model: Path, photographs: Path, say: Say) -> None:

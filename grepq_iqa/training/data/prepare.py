@@ -16,7 +16,7 @@ from grepq_iqa.data.images import load_image
 from grepq_iqa.errors import ImageError, UsageError
 from grepq_iqa.files import sha256_of, write_atomically
 
-INDEX = "index.json"
+INDEX, PARTIAL = "index.json", "index.partial.json"
 LEAST_SIDE = 224
 
 
@@ -82,18 +82,11 @@ def prepare(
         on_done: called with the number of photographs seen.
     """
     earlier = read_index(out) if (out / INDEX).exists() else Prepared([], {})
-    known = {photograph.path: photograph for photograph in earlier.photographs}
+    known = {photograph.path: photograph for photograph in (*earlier.photographs, *_read_partial(out))}
     name, license = (new if new is not None else old for new, old in ((name, earlier.name), (license, earlier.license)))
     usable: dict[str, Photograph] = {}
     rejected: dict[str, str] = {}
     refused = frozenset(held_out)
-
-    def save() -> Prepared:
-        photographs = sorted(usable.values(), key=lambda photograph: photograph.path)
-        chosen = [photograph for photograph in photographs if photograph.sha256 not in refused]
-        prepared = Prepared(chosen, rejected, name, license, len(photographs) - len(chosen))
-        write_atomically(out / INDEX, json.dumps(asdict(prepared), indent=1))
-        return prepared
 
     for count, path in enumerate(iter_image_paths(sources), start=1):
         try:
@@ -101,11 +94,24 @@ def prepare(
             usable.setdefault(photograph.sha256, photograph)
         except ImageError as error:
             rejected[str(path)] = error.reason
-        if count % save_every == 0:
-            save()
+        if count % save_every == 0:  # beside the list, which others take for whole
+            write_atomically(out / PARTIAL, json.dumps([asdict(photograph) for photograph in usable.values()]))
         if on_done:
             on_done(count)
-    return save()
+    photographs = sorted(usable.values(), key=lambda photograph: photograph.path)
+    chosen = [photograph for photograph in photographs if photograph.sha256 not in refused]
+    prepared = Prepared(chosen, rejected, name, license, len(photographs) - len(chosen))
+    write_atomically(out / INDEX, json.dumps(asdict(prepared), indent=1))
+    (out / PARTIAL).unlink(missing_ok=True)
+    return prepared
+
+
+def _read_partial(out: Path) -> list[Photograph]:
+    """What a run that was stopped had checked."""
+    try:
+        return [Photograph(**entry) for entry in json.loads((out / PARTIAL).read_text(encoding="utf-8"))]
+    except (OSError, ValueError, TypeError):
+        return []
 
 
 def read_index(out: Path) -> Prepared:

@@ -28,9 +28,9 @@ from grepq_iqa.training.high_level.projection import ProjectionRecipe, train_pro
 from grepq_iqa.training.high_level.run_files import write_encoder
 from grepq_iqa.training.high_level.text_encoder import text_encoder_provenance
 from grepq_iqa.training.loop import LoopSettings
-from grepq_iqa.training.processes import is_first
+from grepq_iqa.training.processes import part
 from grepq_iqa.training.recipe import describe
-from grepq_iqa.training.run_record import describe_data, state_hash, write_record
+from grepq_iqa.training.run_record import describe_data, run_key, state_hash, write_record
 
 SENTENCE_DIM = 384
 
@@ -89,8 +89,10 @@ def train_high_level(
     if head:
         loop = LoopSettings(out, head.steps, head.batch_images, save_every, workers, mixed_precision)
         train_distortion_head(encoder, pristine, unlabeled, head, loop, resume=resume)
-    if not is_first():  # what follows is the work of one
+    if not part():  # what follows is the work of one
         return encoder, {}
+    # Before anything is measured with them; which maps are pooled does not show in the weights.
+    weights = run_key(state_hash(encoder), config)
     series = pool_severity_series(
         encoder,
         pristine,
@@ -99,11 +101,11 @@ def train_high_level(
         series=recipe.severity_series,
         crop=recipe.crop,
         seed=recipe.seed,
+        weights=weights,
         on_shard=lambda count: on_progress("severity series", count),
     )
     some = evenly(unlabeled.photographs, recipe.unlabeled_images)
     on_progress("unlabeled images", len(some))
-    weights = state_hash(encoder)  # before anything is measured with them
 
     def pool(x: Tensor) -> Tensor:
         return tower.pooled(encoder.normalize(x))

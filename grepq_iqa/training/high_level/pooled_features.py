@@ -25,7 +25,7 @@ from grepq_iqa.training.data.pictures import central_square
 from grepq_iqa.training.data.prepare import Photograph, Prepared
 from grepq_iqa.training.data.severity_series import make_severity_series
 from grepq_iqa.training.high_level.likeness import clean_copies
-from grepq_iqa.training.run_record import run_key, state_hash
+from grepq_iqa.training.run_record import run_key
 
 SHARD = 50
 
@@ -55,9 +55,18 @@ def pool_severity_series(
     series: int,
     crop: int,
     seed: int,
+    weights: str,
     on_shard: Callable[[int], None] | None = None,
 ) -> PooledSeries:
     """Make ``series`` severity series and pool their features; shards in ``out`` that exist are not made again.
+
+    Args:
+        encoder: whose tower pools.
+        pristine, unlabeled: photographs that series start from.
+        out: folder of shards.
+        series, crop, seed: how many, of which side, and from which seed.
+        weights: what is known of the encoder, see `pool_photographs`.
+        on_shard: told how many there are.
 
     Raises:
         UsageError: the tower has no pooled features.
@@ -65,7 +74,7 @@ def pool_severity_series(
     tower = encoder.tower
     if not isinstance(tower, PooledEfficientNet):
         raise UsageError("only an EfficientNet has pooled features; CLIP's tower is trained whole, by --recipe paper")
-    key = run_key(pristine.sha256, unlabeled.sha256, crop, seed, state_hash(encoder))
+    key = run_key(pristine.sha256, unlabeled.sha256, crop, seed, weights)
     folder = out / f"severity_series-{key}"
     shards = []
     for start in range(0, series, SHARD):
@@ -85,7 +94,8 @@ def pool_severity_series(
 
 def evenly(photographs: Sequence[Photograph], count: int) -> list[Photograph]:
     """``count`` of the photographs, evenly taken from the list; all where it has no more."""
-    return list(photographs[:: max(1, len(photographs) // count)][:count])
+    some = min(count, len(photographs))
+    return [photographs[index * len(photographs) // some] for index in range(some)]
 
 
 def pool_photographs(
@@ -97,7 +107,7 @@ def pool_photographs(
         pool: makes ``(1, d)`` of ``(1, 3, H, W)`` in [0, 1].
         photographs: which.
         out: folder of that file.
-        weights: `state_hash` of what ``pool`` computes with.
+        weights: tells apart what ``pool`` computes with: a hash of tensors and of what is done with them.
     """
     key = run_key([photograph.sha256 for photograph in photographs], weights)
     squares = (central_square(Path(photograph.path)) for photograph in photographs)
