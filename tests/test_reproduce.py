@@ -152,6 +152,29 @@ def test_the_compact_recipe_from_photographs_to_a_model_and_nothing_twice(place,
     ]
     assert said.strip().endswith("nothing was measured (--csv LABELS).")
     assert GRepQ.from_pretrained(out / "model").config["name"] == "other"
+    check_parts_that_do_not_belong_together(place, out)
+
+
+def check_parts_that_do_not_belong_together(place: Path, out: Path) -> None:
+    """Are refused before anything is written: the provenance would tell of another training."""
+    [low], [high], [fine], [fsim] = (
+        out.glob(f"{kind}-*") for kind in ("low_level", "high_level", "fine_detail", "predicted_fsim")
+    )
+    sets = ("--pristine", out / "pristine", "--photographs", out / "photographs")
+
+    def export(recipe: str, *parts: object) -> None:
+        training(
+            "export", "--low-level", low, "--high-level", high, *sets, *parts, "-o", place / "no", "--recipe", recipe
+        )
+
+    (place / "more.toml").write_text(COMPACT.replace("[fine_detail]", "[fine_detail]\nseed = 3"))
+    with pytest.raises(UsageError, match=r"fine_detail-.* was trained with other settings \(seed\)"):
+        export(place / "more.toml", "--fine-detail", fine, "--predicted-fsim", fsim)
+    with pytest.raises(UsageError, match=r"predicted_fsim-.* learned from other encoders"):
+        export(place / "compact.toml", "--predicted-fsim", fsim)
+    with pytest.raises(UsageError, match=r"holds no run\.json"):
+        export(place / "compact.toml", "--fine-detail", place / "nothing")
+    assert not (place / "no").exists()
 
 
 def check_costs_of_light_damage(model: GRepQ, photos: list[Path]) -> None:

@@ -13,8 +13,8 @@ from grepq_iqa.errors import UsageError
 from grepq_iqa.files import write_atomically
 from grepq_iqa.training.data.prepare import Prepared
 from grepq_iqa.training.fine_detail import FineSeries, fit_fine_detail, make_series
-from grepq_iqa.training.recipe import FineDetailRecipe
-from grepq_iqa.training.run_record import run_key
+from grepq_iqa.training.recipe import FineDetailRecipe, describe
+from grepq_iqa.training.run_record import RECORD, describe_data, run_key, write_record
 from grepq_iqa.training.shards import Arrays, in_shards
 
 SHARD = 200
@@ -26,6 +26,7 @@ def train_fine_detail(
     recipe: FineDetailRecipe,
     out: Path,
     *,
+    recipe_name: str | None = None,
     workers: int = 1,
     on_done: Callable[[int], None] = lambda done: None,
 ) -> Path:
@@ -35,6 +36,7 @@ def train_fine_detail(
         pristine, unlabeled: photographs that crops are cut from.
         recipe: settings.
         out: folder.
+        recipe_name: of the recipe, for the record.
         workers: processes.
         on_done: told how many series there are.
 
@@ -52,7 +54,11 @@ def train_fine_detail(
     )
     series = FineSeries(made["measures"], made["amounts"], made["kind"])
     fine = fit_fine_detail(series, epochs=recipe.epochs, seed=recipe.seed)
+    (out / RECORD).unlink(missing_ok=True)
     write_atomically(out / FINE_DETAIL, save(to_state(fine)))
+    data = describe_data(pristine=pristine, unlabeled=unlabeled)
+    settings = {"fine_detail": describe(recipe)}
+    write_record(out, settings, data, recipe_name=recipe_name, base_model=None, mixed_precision={}, steps={})
     return out / FINE_DETAIL
 
 

@@ -9,18 +9,18 @@ from pathlib import Path
 import torch
 from safetensors.numpy import load_file, save
 
-from grepq_iqa.encoders.fine_detail import FINE_DETAIL
 from grepq_iqa.encoders.pooled_efficientnet import PooledEfficientNet
 from grepq_iqa.encoders.predicted_fsim import PREDICTED_FSIM, PredictedFsim, from_state, to_state
 from grepq_iqa.errors import UsageError
-from grepq_iqa.files import sha256_of, write_atomically
+from grepq_iqa.files import write_atomically
 from grepq_iqa.training.data.prepare import Prepared
 from grepq_iqa.training.fine_detail_run import read_fine_detail
 from grepq_iqa.training.high_level.pooled_features import evenly
 from grepq_iqa.training.high_level.run_files import read_high_level
+from grepq_iqa.training.parts_check import parts_read
 from grepq_iqa.training.predicted_fsim import Read, Reader, fit_predicted_fsim, read_series, read_unlabeled
-from grepq_iqa.training.recipe import PredictedFsimRecipe
-from grepq_iqa.training.run_record import run_key, state_hash
+from grepq_iqa.training.recipe import PredictedFsimRecipe, describe
+from grepq_iqa.training.run_record import RECORD, describe_data, run_key, write_record
 from grepq_iqa.training.shards import Arrays, in_shards
 
 SHARD = 20
@@ -34,6 +34,7 @@ def train_predicted_fsim(
     recipe: PredictedFsimRecipe,
     out: Path,
     *,
+    recipe_name: str | None = None,
     max_side: int | None = None,
     workers: int = 1,
     on_done: Callable[[int], None] = lambda done: None,
@@ -46,6 +47,7 @@ def train_predicted_fsim(
         fine_detail: folder of that training; None: the model has no such branch.
         recipe: settings.
         out: folder.
+        recipe_name: of the recipe, for the record.
         max_side: longest side that the model looks at; None for any.
         workers: processes.
         on_done: told how many series and photographs are read.
@@ -56,17 +58,18 @@ def train_predicted_fsim(
     Raises:
         UsageError: the high-level encoder has no distortion head, or its training is not finished.
     """
-    encoder = read_high_level(high_level).encoder
+    high = read_high_level(high_level)
+    encoder = high.encoder
     if not isinstance(encoder.tower, PooledEfficientNet) or encoder.tower.distortion_head is None:
         raise UsageError(
             "recipe: [predicted_fsim] reads what a distortion head tells, and [distortion_head] is missing"
         )
     if fine_detail is not None:
         read_fine_detail(fine_detail)  # or a sentence
-    of_fine = None if fine_detail is None else sha256_of(fine_detail / FINE_DETAIL)
+    reads = parts_read(high, fine_detail)
     chosen = evenly(unlabeled.photographs, recipe.unlabeled_images)
     some, of_some = [Path(one.path) for one in chosen], [one.sha256 for one in chosen]
-    key = run_key(pristine.sha256, of_some, state_hash(encoder), of_fine, recipe.crop, max_side, recipe.seed)
+    key = run_key(pristine.sha256, of_some, reads, recipe.crop, max_side, recipe.seed)
     folder, read_by = out / f"read-{key}", partial(_reader, high_level, fine_detail)
     shards = partial(in_shards, folder=folder, size=SHARD, workers=workers)
     of_series = shards(
@@ -84,7 +87,18 @@ def train_predicted_fsim(
     predicted = fit_predicted_fsim(
         Read(of_series["read"], of_series["fsim"], of_unlabeled["read"]), epochs=recipe.epochs, seed=recipe.seed
     )
+    (out / RECORD).unlink(missing_ok=True)
     write_atomically(out / PREDICTED_FSIM, save(to_state(predicted)))
+    write_record(
+        out,
+        {"predicted_fsim": describe(recipe)},
+        describe_data(pristine=pristine, unlabeled=unlabeled),
+        recipe_name=recipe_name,
+        base_model=None,
+        mixed_precision={},
+        steps={},
+        reads=reads,
+    )
     return out / PREDICTED_FSIM
 
 

@@ -37,6 +37,7 @@ def write_record(
     base_model: Mapping[str, Any] | Sequence[Mapping[str, Any]] | None,
     mixed_precision: Mapping[str, str],
     steps: Mapping[str, int],
+    reads: Mapping[str, str | None] | None = None,
 ) -> None:
     """Leave ``run.json`` in ``out``.
 
@@ -48,6 +49,7 @@ def write_record(
         base_model: where the weights came from that training began with, or rested on; None: random ones.
         mixed_precision: as given to the loop, of each trained part.
         steps: taken, likewise.
+        reads: hashes of other trainings' results that this one rested on; None: on none.
     """
     record = {
         "recipe": recipe_name,
@@ -57,6 +59,7 @@ def write_record(
         "mixed_precision": mixed_precision,
         "steps": steps,
         "code_version": __version__,
+        **({} if reads is None else {"reads": reads}),
     }
     write_atomically(out / RECORD, json.dumps(record, indent=2) + "\n")
 

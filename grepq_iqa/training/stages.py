@@ -232,8 +232,9 @@ def fine_detail_stage(photographs: Path, pristine: Path, out: Path, recipe: str,
     with _bars() as bars:
         done = _count(bars, "series of light distortions")
         path = train_fine_detail(
-            read_index(pristine), read_index(photographs), settings, out, workers=workers, on_done=done
-        )
+            read_index(pristine), read_index(photographs), settings, out,
+            recipe_name=recipe_label(recipe), workers=workers, on_done=done,
+        )  # fmt: skip
     say(f"{path}: amounts of light distortions, from {settings.series} series")
 
 
@@ -267,7 +268,8 @@ def predicted_fsim_stage(
     with _bars() as bars:
         path = train_predicted_fsim(
             read_index(pristine), read_index(photographs), high_level, fine_detail, settings, out,
-            max_side=side or None, workers=workers, on_done=_count(bars, "series and photographs"),
+            recipe_name=recipe_label(recipe), max_side=side or None, workers=workers,
+            on_done=_count(bars, "series and photographs"),
         )  # fmt: skip
     say(f"{path}: FSIM without a reference, from {settings.series} series and {settings.unlabeled_images} photographs")
 
@@ -303,6 +305,7 @@ def export_stage(
     from grepq_iqa.training.fine_detail_run import read_fine_detail
     from grepq_iqa.training.high_level.run_files import read_high_level
     from grepq_iqa.training.low_level import read_low_level
+    from grepq_iqa.training.parts_check import require_parts
     from grepq_iqa.training.predicted_fsim_run import read_predicted_fsim
     from grepq_iqa.training.recipe import (
         FeatureRecipe,
@@ -314,12 +317,14 @@ def export_stage(
     from grepq_iqa.weights.model_card import write_card
 
     require_model_folder(out)
+    high = read_high_level(high_level)
+    require_parts(recipe, high, fine_detail, predicted_fsim)
     settings = export_settings(recipe, most=most, max_side=max_side)
     with _bars() as bars:
         export_model(
             out,
             read_low_level(low_level),
-            read_high_level(high_level),
+            high,
             read_index(pristine),
             read_index(photographs),
             name=name,
