@@ -17,10 +17,11 @@ from grepq_iqa.explain.network import FILE, WORST, metadata, to_state
 from grepq_iqa.explain.quality_map import FILE as MAP_FILE
 from grepq_iqa.explain.quality_map import local_metadata
 from grepq_iqa.explain.views import SCREEN, channels_last
-from grepq_iqa.files import replacing, write_atomically
+from grepq_iqa.files import replacing, sha256_of, write_atomically
 from grepq_iqa.training.quality_map import fit_local, make_cells
 from grepq_iqa.training.reasons import Items, make_items
 from grepq_iqa.training.reasons_fit import FOLDS, fit_reasons
+from grepq_iqa.training.run_record import run_key
 
 CHUNK = 100
 FEWEST = 200
@@ -50,7 +51,7 @@ def train_reasons(
         items, map_items: how many distorted pictures.
         first_item: index of the first of ``items``.
         seed: of all that is drawn.
-        cache: folder of measures; they belong to these photographs and this seed.
+        cache: folder of measures, kept apart by photographs and seed.
         on_done: told what is being done, and how much of it is.
 
     Raises:
@@ -60,6 +61,9 @@ def train_reasons(
         raise UsageError(
             f"at least {FOLDS} clean photographs, {FEWEST} items and one in-the-wild photograph are needed"
         )
+
+    if cache is not None:
+        cache /= run_key(*([sha256_of(path) for path in paths] for paths in (photographs, in_the_wild)), seed)
 
     def of_items(start: int, stop: int) -> Arrays:
         found = make_items(photographs, range(start, stop), seed)
