@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import platform
 import sys
-from contextlib import AbstractContextManager, nullcontext
+import threading
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -136,8 +137,29 @@ def one_blas_thread() -> AbstractContextManager[object]:
     Its products here take a millisecond, but its threads then spin for some fifty more, waiting for work, on the very
     cores where torch's threads compute: on two cores that doubled the time of a picture.
     """
-    result: AbstractContextManager[object] = _blas().limit(limits=1, user_api="blas")
-    return result
+    return _ONE_THREAD
+
+
+class _OneThread:
+    """The limit is the process's: the first thread that comes in sets it, and the last that leaves takes it back."""
+
+    def __init__(self) -> None:
+        self._lock, self._inside, self._limit = threading.Lock(), 0, ExitStack()
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if not self._inside:
+                self._limit.enter_context(_blas().limit(limits=1, user_api="blas"))
+            self._inside += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._inside -= 1
+            if not self._inside:
+                self._limit.close()
+
+
+_ONE_THREAD = _OneThread()
 
 
 @lru_cache(maxsize=1)

@@ -53,7 +53,11 @@ def score_frame(
     table = pd.DataFrame(rows, columns=list(names), index=given.index)
     table["error"] = pd.Series([row["error"] for row in rows], index=given.index, dtype=object)  # None, and no NaN
     numbers = [name for name in names if name not in {"warnings", "error"}]
-    return given.join(table.astype(dict.fromkeys(numbers, "float64")))
+    table = table.astype(dict.fromkeys(numbers, "float64"))
+    out = given.copy()
+    for name in names:  # of equal indexes, which are not joined: with repeated labels rows would multiply
+        out[name] = table[name]
+    return out
 
 
 def _row(model: GRepQ, result: Result, predict: bool, confidence: float) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -19,7 +20,7 @@ from grepq_iqa.data.patches import patch_grid, reflect_up_to
 from grepq_iqa.devices import one_blas_thread
 from grepq_iqa.encoders.engine import Engine, describe
 from grepq_iqa.encoders.fine_detail import CLOSE_UPS, VIEW, PreparedImage
-from grepq_iqa.errors import ImageError, LabelsError, NotFittedError, UsageError
+from grepq_iqa.errors import GrepqError, ImageError, LabelsError, NotFittedError, UsageError
 from grepq_iqa.results import Explanation, Prediction, Score
 from grepq_iqa.weights.engines import PATCH, STRIDE, check_fitted, make_engine, torch_engine
 from grepq_iqa.weights.loading import ModelComponents, load_components
@@ -340,14 +341,17 @@ class GRepQ:
                 rows,
                 names=as_listed(groups),
                 # A stream has been read by now.
-                thumbnails=[None if hasattr(one, "read") else gray_thumbnail(one) for one in sources] or None,
+                thumbnails=[
+                    None if hasattr(one, "read") else gray_thumbnail(one, max_pixels=self.max_pixels) for one in sources
+                ]
+                or None,
                 feature_mean=options.get("feature_mean", self.feature_mean),
                 feature_scale=options.get("feature_scale", self.feature_scale),
             )
             rows, regressor = self.regression(rows, prior_, **options)
             self.regressor_, self.prior_ = regressor.fit(rows, labels, found.units, as_listed(weights)), prior_
             self.lower_is_better = lower_is_better
-        except LabelsError:
+        except GrepqError:  # some of which are ValueErrors
             raise
         except ValueError as error:
             raise LabelsError(str(error)) from error
@@ -417,8 +421,8 @@ class GRepQ:
             raise NotFittedError(
                 f"model {self.name!r} has seen no labels: call fit(images, mos), or load a fitted model"
             )
-        if not 0 < confidence < 1:
-            raise UsageError(f"confidence must be between 0 and 1, got {confidence}")
+        if not 0.5 <= confidence < 1:  # before minutes of features
+            raise UsageError(f"confidence must be at least 0.5 and less than 1, got {confidence}")
         _require_one(images, features)
         single = False
         rows: ArrayLike = () if features is None else features
@@ -545,6 +549,7 @@ class GRepQ:
     def save_pretrained(self, directory: str | os.PathLike[str]) -> Path:
         """Write the model directory, with the fitted regressor if there is one; returns the directory."""
         from grepq_iqa.calibration.storage import write_directory
+        from grepq_iqa.weights.manifest import MODEL_FILES
 
         return write_directory(
             Path(directory),
@@ -558,6 +563,7 @@ class GRepQ:
             features_hash=self.engine.features_hash,
             agreement=self.engine.agreement,
             lower_is_better=self.lower_is_better,
+            known=MODEL_FILES,
         )
 
     def push_to_hub(
@@ -575,6 +581,13 @@ class GRepQ:
     def features_hash(self) -> str:
         """64 hex digits for weights and engine: the weights' own hash for torch, the graph's for onnx."""
         return self.engine.features_hash
+
+    @property
+    def predictor_hash(self) -> str | None:
+        """64 hex digits that tell apart what predicts: a fit, else others' ratings; None where nothing does."""
+        if hasattr(self, "regressor_"):
+            return hashlib.sha256(self.regressor_.coef_.tobytes()).hexdigest()
+        return None if self.ratings is None else self.ratings.hash
 
     @property
     def feature_dim(self) -> int:

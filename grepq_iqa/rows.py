@@ -21,6 +21,9 @@ RESULT_FIELDS = {
 }
 """Fields of the rows of each command, in order: the header by which a file of them is known."""
 
+TEXTS, LISTS = {"path", "taken", "why", "sentence", "error"}, {"reasons", "warnings"}
+"""Fields that hold text, or lists of texts (in CSV joined by "; "); all others hold numbers or nothing."""
+
 TABLE_FIELDS = RESULT_FIELDS | {"explain": ("path", "score", "percentile", "sentence", "warnings", "error")}
 """What of them a table on a terminal has room for."""
 

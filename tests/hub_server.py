@@ -389,6 +389,8 @@ class _Handler(BaseHTTPRequestHandler):
                 tree[value["path"]] = base64.b64decode(value["content"])
             elif operation["key"] == "lfsFile":
                 tree[value["path"]] = self.hub.blobs[value["oid"]]
+            elif operation["key"] == "deletedFile":
+                del tree[value["path"]]
         oid = self.hub.add(repo_id, tree, branch=revision)
         self._json({"success": True, "commitOid": oid, "commitUrl": f"{self.hub.url}/{repo_id}/commit/{oid}"})
 

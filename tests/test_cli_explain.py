@@ -87,3 +87,46 @@ def test_maps_replace_nothing_of_value(explain, photos, tmp_path, target, severa
 def test_rows_never_take_an_images_name(explain, photos, tmp_path):
     status, _, err = explain(photos[0], "--output", tmp_path / "rows.png")
     assert status == 2 and "name of an image" in err
+
+
+def test_tables_are_gone_on_with_and_shown_whole(explain, photos, tmp_path):
+    """Reasons are words, in CSV joined."""
+    compressed = next(path for path in photos if "compressed" in path.stem)
+    other = next(path for path in photos if path != compressed)
+    for name in ("why.csv", "why.tsv", "why.json"):
+        output = tmp_path / name
+        assert explain(compressed, "-o", output)[0] == 0
+        before = output.read_text()
+        status, _, error = explain(compressed, other, "-o", output, "--resume")
+        assert status == 0, error
+        assert output.read_text().startswith(before.removesuffix("\n]\n").rstrip("\n"))
+    assert explain(compressed, other, "--top", 1, "--format", "table")[1].count("sharpness") <= 1
+    assert "noise" not in explain(compressed, other, "--top", 1, "--format", "table")[1].splitlines()[0]
+
+
+def test_reasons_as_parquet(explain, photos, tmp_path):
+    import pyarrow.parquet as pq
+
+    compressed = next(path for path in photos if "compressed" in path.stem)
+    output = tmp_path / "why.parquet"
+    assert explain(compressed, "-o", output)[0] == 0
+    [row] = pq.read_table(output).to_pylist()
+    assert row["reasons"][0] == "compression" and row["sentence"].startswith("Mostly compression")
+    assert explain(*photos, "-o", output, "--resume")[0] == 0
+    assert pq.read_table(output).num_rows == len(photos)
+
+
+def test_a_map_of_another_photograph_of_the_same_name_is_not_replaced(explain, photos, tmp_path):
+    """In a later run, too; a photograph's own map is."""
+    folders = [tmp_path / name for name in "ab"]
+    for folder, photo in zip(folders, photos, strict=False):
+        folder.mkdir()
+        (folder / "IMG_1.jpg").write_bytes(photo.read_bytes())
+    maps = tmp_path / "maps"
+    assert explain(folders[0], "--map", maps)[0] == 0
+    first = (maps / "IMG_1.jpg.map.png").read_bytes()
+    assert explain(folders[1], "--map", maps)[0] == 0
+    assert (maps / "IMG_1.jpg.map.png").read_bytes() == first and (maps / "IMG_1.jpg.2.map.png").exists()
+    for folder in folders:
+        assert explain(folder, "--map", maps)[0] == 0
+    assert len(list(maps.iterdir())) == 2 and (maps / "IMG_1.jpg.map.png").read_bytes() == first

@@ -124,6 +124,9 @@ def test_a_folder_that_must_not_be_written_to_is_refused_before_the_work(grepq, 
     labels = table(tmp_path / "labels.csv", photos)
     status, _, err = grepq("fit", "--csv", labels, "-o", tmp_path / "full", "--model", model)
     assert status == 2 and "holds other files" in err
+    (tmp_path / "full" / "config.json").write_text('{"model_type": "bert", "scripts": {}}')  # of another program
+    status, _, err = grepq("fit", "--csv", labels, "-o", tmp_path / "full", "--model", model)
+    assert status == 2 and "holds other files" in err
 
 
 def test_every_bad_row_stops_a_fit_in_one_go(grepq, model, photos, tmp_path):

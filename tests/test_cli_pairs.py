@@ -238,3 +238,10 @@ def test_pictures_that_cannot_be_read_stop_a_fit_or_are_left_out(grepq, photos, 
     assert status == 2 and "bad.png" in err and not (tmp_path / "m").exists()
     status, out, err = grepq("fit", "--pairs", pairs, "-o", tmp_path / "m", "-m", tiny_model, "--skip-bad-rows")
     assert status == 0 and "40 pairs" in out and "left out" in err
+
+
+def test_a_table_that_is_answered_in_part_is_used_so_far(photos, tmp_path):
+    path = table(tmp_path / "t.csv", photos, [(0, 1, "left"), (2, 3, "")])
+    assert len(read_comparisons(path).outcomes) == 1
+    with pytest.raises(LabelsError, match="1 of 1 rows"):
+        read_comparisons(table(tmp_path / "none.csv", photos, [(2, 3, "")]))

@@ -145,3 +145,21 @@ def test_a_report_begins_with_the_lowest(grepq, fitted, shoot, tmp_path):
     assert grepq("report", rows, "-o", page, "--overwrite")[0] == 0 and direction() == "true"
     rows.with_name("rows.csv.meta.json").unlink()  # rows may be moved without their settings
     assert grepq("report", rows, "-o", page, "--overwrite")[0] == 0 and direction() == "false"
+
+
+def test_a_resumed_prediction_keeps_the_limit_of_rows_before(grepq, fitted, shoot, tmp_path):
+    """Rows in files hold no standing: it is told anew."""
+    down, output = fitted[True], tmp_path / "rows.csv"
+    limits = ("--sort", "best", "--min-percentile", 60)
+    assert grepq("predict", shoot, "--model", down, *limits, "-o", output)[0] == 0
+    wanted = output.read_text()
+    assert 1 < len(rows_of(wanted)) < 6
+    output.unlink()
+    assert grepq("predict", shoot, "--model", down, "-o", output)[0] == 0  # all of them
+    status, _, error = grepq("predict", shoot, "--model", down, *limits, "-o", output, "--resume")
+    assert status == 0 and output.read_text() == wanted, error
+
+
+def test_a_limit_that_the_model_knows_nothing_of_is_refused(grepq, shoot, tiny_model):
+    status, out, error = grepq("score", shoot, "--model", tiny_model, "--min-percentile", 50)
+    assert status == 2 and out == "" and "no table of percentiles" in error

@@ -225,6 +225,9 @@ class TestExplanation:
         one, two = tiny.explain([photos[0].read_bytes(), Image.open(photos[0])])
         stream = tiny.explain(io.BytesIO(photos[0].read_bytes()))
         assert one.amounts == two.amounts == stream.amounts == explained[photos[0].stem].amounts
+        with photos[0].open("rb") as file:
+            tiny.score(file)  # leaves it where it stopped reading
+            assert tiny.explain(file).amounts == one.amounts
         with pytest.raises(ImageError, match="gone"):
             tiny.explain("gone.jpg")
 

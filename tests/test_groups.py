@@ -386,3 +386,15 @@ def test_a_named_group_is_held_out_together(grepq, photos, tmp_path, monkeypatch
     assert report["independent_images"] == 10 and {r for g in report["groups"] for r in g["reasons"]} == {"named"}
     status, _, err = grepq("fit", "--csv", table, "-o", tmp_path / "m", "--group", "nothing")
     assert status == 2 and "no column 'nothing'" in err
+
+
+def test_blanks_of_a_table_are_no_group():
+    """pandas reads blank cells as NaN, the same object in each, or as NA."""
+    import pandas as pd
+
+    from grepq_iqa.calibration.groups import find_groups
+
+    rows = np.random.default_rng(0).standard_normal((6, 30))
+    for blank in (None, "", float("nan"), np.nan, pd.NA):
+        found = find_groups(rows, names=["a", blank, blank, "a", blank, "b"])
+        assert len(set(found.units)) == 5 and found.units[0] == found.units[3]

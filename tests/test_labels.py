@@ -217,3 +217,14 @@ class TestManyBadRows:
         with pytest.raises(LabelsError) as caught:
             read_labels(tmp_path / "labels.csv")
         assert len(caught.value.problems) == 1 and "~nobody/x.jpg is not a file" in caught.value.problems[0]
+
+
+def test_a_table_that_is_rated_in_part_is_used_so_far(folder):
+    labels = read_labels(write(folder, "path,mos\na.jpg,1\nb.jpg,\n"))
+    assert labels.paths == (folder / "a.jpg",) and labels.skipped == ()
+    assert labels.notes == ("without a score, not rated yet: 1 of 2 rows",)
+    with pytest.raises(LabelsError, match=r"1 of 2 rows cannot be used.*--skip-bad-rows") as caught:
+        read_labels(write(folder, "path,mos\na.jpg,1\nb.jpg,good\n"))
+    assert len(caught.value.problems) == 1
+    with pytest.raises(LabelsError, match="2 of 2 rows"):  # nothing is rated: another mistake
+        read_labels(write(folder, "path,mos\na.jpg,\nb.jpg,\n"))

@@ -364,3 +364,20 @@ def test_names_that_are_none_get_the_nearest_and_all(grepq):
     assert status == 2 and err.startswith(
         "grepq: there is no command 'scoer'. Did you mean score? There are: score, score-many, fit"
     )
+
+
+def test_two_threads_leave_numpys_threads_as_they_were():
+    """The limit is the process's: whoever leaves first must not take it from the other, nor leave it for ever."""
+    from grepq_iqa.devices import _blas, one_blas_thread
+
+    def limits():
+        return [one["num_threads"] for one in _blas().info() if one["user_api"] == "blas"]
+
+    before = limits()
+    first, second = one_blas_thread(), one_blas_thread()
+    first.__enter__()
+    second.__enter__()
+    first.__exit__(None, None, None)
+    assert set(limits()) <= {1}
+    second.__exit__(None, None, None)
+    assert limits() == before

@@ -118,9 +118,10 @@ def test_predict_goes_by_mos_in_either_direction(grepq, folder):
     found = {Path(row["path"]).stem: float(row["mos"]) for row in rows_of(out)}
     ranked = sorted(found, key=lambda name: -found[name])
     most = max(found.values()) + 1  # rows are rounded
-    status, out, _ = grepq("predict", folder, "--top", 3, "--lower-is-better", "--fail-under", most, "--device", "cpu")
-    assert status == 0
-    assert [Path(row["path"]).stem for row in rows_of(out)] == ranked[::-1][:3]
+    status, out, error = grepq("predict", folder, "--top", 3, "--lower-is-better", "--device", "cpu")
+    assert status == 2 and out == "" and "here higher is better" in error  # test_direction.py has fitted models
+    status, out, _ = grepq("predict", folder, "--top", 3, "--higher-is-better", "--device", "cpu")
+    assert [Path(row["path"]).stem for row in rows_of(out)] == ranked[:3]
     status, out, _ = grepq("predict", folder, "--fail-under", most, "--min-percentile", 100, "--device", "cpu")
     assert status == 3 and rows_of(out) == []
 
@@ -189,7 +190,7 @@ def test_parquet_has_types_and_errors_and_is_gone_on_with(grepq, folder, tiny_mo
     before = output.read_bytes()
     assert grepq("score", folder, "--model", tiny_model, "-o", output, "--resume", "--max-side", 64)[0] == 2
     assert output.read_bytes() == before
-    assert grepq("score", folder, "--model", tiny_model, "-o", output, "--resume")[0] == 0  # the broken one has a row
+    assert grepq("score", folder, "--model", tiny_model, "-o", output, "--resume")[0] == 1  # the broken one has a row
     assert [Path(row["path"]).stem for row in pq.read_table(output).to_pylist()][-1] == "9"
     assert grepq("score", folder, "--format", "parquet")[0] == 2
     foreign = tmp_path / "theirs.parquet"
@@ -287,6 +288,10 @@ def test_score_frame(compact, folder, tmp_path):
     merged = compact.score_frame(given_table)
     assert list(merged.columns[:2]) == ["Image", "mine"] and list(merged.index) == ["x", "y"]
     assert merged["error"]["y"] == "no path" and list(given_table.columns) == ["Image", "mine"]
+    twice = pd.concat([given_table, given_table.assign(Image=[str(paths[1]), str(paths[2])])])  # labels x, y, x, y
+    merged = compact.score_frame(twice)
+    assert list(merged.index) == ["x", "y", "x", "y"] and list(merged["Image"]) == list(twice["Image"])
+    assert merged["score"].iloc[[0, 2, 3]].tolist() == pytest.approx(scores[:3], abs=1e-6)
     assert len(compact.score_frame(paths[0])) == 1 and len(compact.score_frame([])) == 0
     for bad, words in (
         (lambda: compact.score_frame(given_table, column="z"), "no column 'z'"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -159,6 +161,18 @@ def test_held_out_differences_never_saw_their_photographs():
     )
     np.testing.assert_allclose(fitted.held_out_, 0, atol=1e-9)
     assert (fitted.predict(X)[ends[:, 0]] > 1).all()
+
+
+def test_a_photograph_of_several_pairs_is_seen_in_none_of_them():
+    """As above, but every photograph is in many pairs, so that most pairs join two parts."""
+    n = 24
+    rng = np.random.default_rng(0)
+    ends = np.array([pair for pair in itertools.combinations(range(n), 2) if rng.random() < 0.5])
+    fitted = PairwiseRegressor(alphas=(0.01,), feature_mean=np.zeros(n), feature_scale=np.ones(n)).fit(
+        np.eye(n), ends, np.ones(len(ends))
+    )
+    assert np.isfinite(fitted.held_out_).all()
+    np.testing.assert_allclose(fitted.held_out_, 0, atol=1e-9)
 
 
 @pytest.mark.parametrize("starred", [False, True])

@@ -212,6 +212,16 @@ def test_push_again_to_a_branch(hub, folder):
     assert repo.files("main")[1]["config.json"] == FILES["config.json"]
 
 
+def test_what_a_model_lacks_does_not_stay_behind(hub, folder):
+    """A fit of the model that was there before would be taken for this one's; what is not ours stays."""
+    (folder / "calibration.safetensors").write_bytes(b"c")
+    push_to_hub(folder, "owner/new", token="hf_good")
+    hub.add("owner/new", hub.repos["owner/new"].files("main")[1] | {"notes.txt": b"n"})
+    (folder / "calibration.safetensors").unlink()
+    push_to_hub(folder, "owner/new", token="hf_good")
+    assert set(hub.repos["owner/new"].files("main")[1]) == {*FILES, "README.md", "notes.txt"}
+
+
 def test_push_private_with_own_card(hub, folder):
     (folder / "README.md").write_text("---\nlicense: cc0-1.0\n---\n# mine\n")
     push_to_hub(folder, "owner/hidden", token="hf_good", private=True)

@@ -308,3 +308,9 @@ def test_a_contact_sheet_breaks_its_rows_and_shows_what_is_gone(folder, tmp_path
     shutil.copy(tmp_path / "a.png", tmp_path / "c.png")
     contact_sheet.write_contact_sheet([("All", cells)], tmp_path / "c.png", columns=4)
     assert (tmp_path / "c.png").read_bytes() == before
+
+
+def test_rows_of_pick_are_refused(grepq, tmp_path):
+    (tmp_path / "picks.csv").write_text("path,group,pick,score,mos,percentile,taken,why,error\n")
+    status, _, error = grepq("report", tmp_path / "picks.csv", "-o", tmp_path / "page.html")
+    assert status == 2 and "rows of pick" in error

@@ -109,6 +109,8 @@ def run(
         if prior != "none":
             from sklearn.base import clone
 
+            if _rated_by(model, images.name):
+                notes.append("the ratings predictor learned from photographs of this set: head starts flatter here")
             extended, regressor = model.regression(rows, "auto")
             started = few_labels(extended, images.mos, lambda: clone(regressor), label_counts, all_splits)
     return BenchmarkResult(
@@ -265,6 +267,12 @@ def _default_regressor(model: GRepQ) -> Callable[[], Any]:
     from grepq_iqa.calibration.regressor import MOSRegressor
 
     return lambda: MOSRegressor(feature_mean=model.feature_mean, feature_scale=model.feature_scale)
+
+
+def _rated_by(model: GRepQ, name: str) -> bool:
+    """Whether the ratings that a model's head start rests on are of the set of this name, as far as names tell."""
+    rated = (model.config.get("provenance") or {}).get("ratings") or {}
+    return any(name.lower() in str(one.get("name", "")).lower() for one in rated.get("data") or ())
 
 
 def _in_words(images: LabeledImages, protocol: Protocol, splits: int, seed: int, all_splits: Sequence[Split]) -> str:

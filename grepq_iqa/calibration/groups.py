@@ -168,15 +168,22 @@ def _one_each(values: ArrayLike | Sequence[object] | None, rows: int, label: str
 
 
 def _equal(values: Sequence[object]) -> NDArray[np.intp]:
-    """Pairs ``(first, other)`` of equal values; None and "" equal nothing."""
+    """Pairs ``(first, other)`` of equal values; None, "", NaN and pandas' NA equal nothing."""
     first: dict[object, int] = {}
     pairs = []
     for i, value in enumerate(values):
-        if value is not None and value != "":
+        if not _is_missing(value):
             at = first.setdefault(value, i)
             if at != i:
                 pairs.append((at, i))
     return _as_array(pairs)
+
+
+def _is_missing(value: object) -> bool:
+    try:
+        return value is None or bool(value == "") or bool(value != value)
+    except TypeError:  # pandas' NA is neither equal nor other
+        return True
 
 
 def normalized_thumbnails(thumbnails: Sequence[NDArray[np.float32] | None]) -> Array:

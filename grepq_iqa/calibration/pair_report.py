@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from scipy.stats import binomtest
 
 from grepq_iqa.calibration.pairs import PairwiseRegressor
@@ -82,6 +82,12 @@ class PairReport:
         return "\n".join(lines) + "\n"
 
 
+def _foreseen(difference: NDArray[np.float64], left_won: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """Whether the sign of left less right told the winner; who says that both are equal has foreseen nothing."""
+    told: NDArray[np.bool_] = np.where(left_won, difference > 0, difference < 0)
+    return told
+
+
 def report_pairs(regressor: PairwiseRegressor, ends: ArrayLike, outcomes: ArrayLike, scores: ArrayLike) -> PairReport:
     """Report on a fitted regressor.
 
@@ -97,8 +103,8 @@ def report_pairs(regressor: PairwiseRegressor, ends: ArrayLike, outcomes: ArrayL
     held_out = zero_shot = None
     if decided.any():
         left_won = answers[decided] == 1
-        held_out = _share((regressor.held_out_[decided] > 0) == left_won)
-        zero_shot = _share((values[pairs[decided, 0]] > values[pairs[decided, 1]]) == left_won)
+        held_out = _share(_foreseen(regressor.held_out_[decided], left_won))
+        zero_shot = _share(_foreseen(values[pairs[decided, 0]] - values[pairs[decided, 1]], left_won))
     winners: dict[tuple[int, int], set[int]] = {}
     times: dict[tuple[int, int], int] = {}
     for (left, right), answer in zip(pairs.tolist(), answers.tolist(), strict=True):

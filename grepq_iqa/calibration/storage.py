@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -53,6 +54,7 @@ def write_directory(
     features_hash: str | None = None,
     agreement: float | None = None,
     lower_is_better: bool = False,
+    known: Collection[str] = (),
 ) -> Path:
     """Copy a model's ``files`` into ``directory``, with the regressor as it is now.
 
@@ -70,6 +72,7 @@ def write_directory(
         features_hash: of that engine.
         agreement: how far its features lie from torch's, where it is not torch.
         lower_is_better: whether the labels measure distortion.
+        known: names that files of a model have; those that ``files`` lack are another model's, and are taken away.
 
     Raises:
         UsageError: ``directory`` is a file, holds something that is not a model, or cannot be written.
@@ -80,6 +83,8 @@ def write_directory(
             if name != CALIBRATION and Path(path).resolve() != (directory / name).resolve():
                 with replacing(directory / name) as beside:
                     shutil.copyfile(path, beside)
+        for name in set(known) - set(files) - {CALIBRATION}:
+            (directory / name).unlink(missing_ok=True)
         if regressor is None:
             (directory / CALIBRATION).unlink(missing_ok=True)
         else:
@@ -109,8 +114,17 @@ def require_model_folder(directory: Path) -> None:
     """
     if directory.exists() and not directory.is_dir():
         raise UsageError(f"{directory} is a file; give a folder")
-    if directory.is_dir() and any(directory.iterdir()) and not (directory / "config.json").exists():
-        raise UsageError(f"{directory} holds other files and no model; give a new folder")
+    if directory.is_dir() and any(directory.iterdir()) and not _is_ours(directory / "config.json"):
+        raise UsageError(f"{directory} holds other files and no model of grepq; give a new folder")
+
+
+def _is_ours(config: Path) -> bool:
+    """Whether a file is a config of a model of ours, of any format; other programs have a config.json, too."""
+    try:
+        known = json.loads(config.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(known, dict) and {"low_level", "high_level"} <= known.keys()
 
 
 class FittedOn(NamedTuple):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import itertools
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -86,6 +88,8 @@ def explain(
     """
     chosen = require_output(paths, output, format, resume=resume, overwrite=overwrite)
     maps = None if map is None else MapFiles(map, paths, overwrite=overwrite)
+    if maps is not None and resume:
+        typer.echo("grepq: maps are drawn of photographs that have no row yet; leave --resume out for all", err=True)
     set_threads(threads)
     set_verbose(verbose)
 
@@ -133,21 +137,22 @@ class MapFiles:
         else:
             require_writable(target / "map.png", overwrite=True)
 
-    def write(self, photograph: str, explanation: Explanation) -> None:
-        """Draw the map of one photograph.
+    def write(self, photograph: str, explanation: Explanation, max_pixels: int) -> None:
+        """Draw the map of one photograph, which may have so many pixels.
 
         Raises:
             UsageError: its file may not or cannot be written.
         """
+        from grepq_iqa.data.thumbnails import thumbnail
         from grepq_iqa.explain import overlay
         from grepq_iqa.files import replacing
 
         assert explanation.map is not None  # asked for
         path = self._path_of(photograph)
-        picture = overlay(photograph, explanation.map)
+        picture = overlay(thumbnail(photograph, _SIDE, max_pixels=max_pixels), explanation.map)
         try:
             with replacing(path) as beside:
-                picture.save(beside, MAP_SUFFIXES[path.suffix.lower()], **_marked(path))
+                picture.save(beside, MAP_SUFFIXES[path.suffix.lower()], **_marked(path, photograph))
         except OSError as error:
             raise UsageError(f"cannot write {path}: {error.strerror or error}") from error
 
@@ -158,11 +163,10 @@ class MapFiles:
             path = self._target
         else:
             stem = Path(photograph).name
-            path = self._target / f"{stem}.map.png"
-            number = 2
-            while path in self._taken:  # the same name in several folders
-                path = self._target / f"{stem}.{number}.map.png"
-                number += 1
+            for number in itertools.count(1):  # the same name in several folders, in this run or an earlier one
+                path = self._target / (f"{stem}.map.png" if number == 1 else f"{stem}.{number}.map.png")
+                if path not in self._taken and not _is_of_another(path, photograph):
+                    break
         self._taken.add(path)
         require_writable(path, overwrite=self._overwrite, inputs=[*self._inputs, photograph])
         return path
@@ -181,7 +185,7 @@ def _row(result: Result, model: GRepQ, maps: MapFiles | None, format: Format) ->
         reason = error.reason if isinstance(error, ImageError) else "not enough memory for this picture"
         return {"warnings": list(result.score.warnings), "error": reason}
     if maps is not None:
-        maps.write(result.path, found)
+        maps.write(result.path, found, model.max_pixels)
     as_json = format in (Format.json, Format.jsonl)
     reasons = [vars(reason) if as_json else reason.name for reason in found.reasons]
     return {
@@ -194,7 +198,29 @@ def _row(result: Result, model: GRepQ, maps: MapFiles | None, format: Format) ->
     }
 
 
-def _marked(path: Path) -> dict[str, Any]:
+_SIDE = 1024  # most pixels of a map's longer side
+_PHOTOGRAPH = "Photograph"  # key of the metadata that tells whose map it is
+
+
+def _digest(photograph: str) -> str:
+    from grepq_iqa.files import same_file_key
+
+    return hashlib.sha256(same_file_key(photograph).encode("utf-8", "surrogateescape")).hexdigest()[:16]
+
+
+def _is_of_another(path: Path, photograph: str) -> bool:
+    """Whether a map that is there tells that it is of another photograph; maps of version 0.1 tell nothing."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(1 << 16)
+    except OSError:
+        return False
+    key = f"{_PHOTOGRAPH}\0".encode()
+    at = head.find(key) + len(key)
+    return key in head and head[at : at + 16] != _digest(photograph).encode()
+
+
+def _marked(path: Path, photograph: str) -> dict[str, Any]:
     """Options of Pillow that write our mark into the file's metadata, so that it may be replaced by the next map."""
     from PIL import Image
     from PIL.PngImagePlugin import PngInfo
@@ -204,6 +230,7 @@ def _marked(path: Path) -> dict[str, Any]:
     if path.suffix.lower() == ".png":
         note = PngInfo()
         note.add_text("Software", MARK)
+        note.add_text(_PHOTOGRAPH, _digest(photograph))
         return {"pnginfo": note}
     exif = Image.Exif()
     exif[0x0131] = MARK  # Software

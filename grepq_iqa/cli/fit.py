@@ -229,7 +229,7 @@ def fit(
         features,
         [sha256_of(path) for path in labels.paths],
         labels.groups,
-        thumbnails=[gray_thumbnail(path) for path in labels.paths],
+        thumbnails=[gray_thumbnail(path, max_pixels=grepq.max_pixels) for path in labels.paths],
         feature_mean=grepq.feature_mean,
         feature_scale=grepq.feature_scale,
     )

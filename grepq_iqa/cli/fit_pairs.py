@@ -97,7 +97,7 @@ def fit_pairs(
     groups = find_groups(
         found.features,
         [sha256_of(path) for path in usable],
-        thumbnails=[gray_thumbnail(path) for path in usable],
+        thumbnails=[gray_thumbnail(path, max_pixels=grepq.max_pixels) for path in usable],
         feature_mean=grepq.feature_mean,
         feature_scale=grepq.feature_scale,
     )

@@ -6,11 +6,14 @@ import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from enum import Enum
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from grepq_iqa.errors import UsageError
+
+if TYPE_CHECKING:
+    from grepq_iqa.model import GRepQ
 
 GATE_MISSED = 3
 """Exit status where ``--fail-under`` found an image below its limit."""
@@ -51,6 +54,17 @@ MosLowerIsBetter = Annotated[
         show_default=False,
     ),
 ]
+
+
+def lowest_is_best(model: GRepQ, given: bool | None) -> bool:
+    """Which end of the mos is the best: as the user says, else as the model was fitted.
+
+    Raises:
+        UsageError: it was not fitted, and scores and expected opinions run one way.
+    """
+    if given and not hasattr(model, "regressor_"):
+        raise UsageError("--lower-is-better is about the labels of a fitted model; here higher is better")
+    return model.lower_is_better if given is None else given
 
 
 @dataclass(frozen=True)

@@ -162,9 +162,10 @@ def _color_of(percentile: float) -> str | None:
 
 
 def stdout_for_names() -> IO[str]:
-    """Stdout, able to write every file's name, be it no proper text."""
+    """Stdout, able to write every file's name, be it no proper text, or in letters that Windows' code page lacks."""
     if hasattr(sys.stdout, "reconfigure"):
-        sys.stdout.reconfigure(errors="surrogateescape")
+        encoding = None if sys.stdout.isatty() else "utf-8"  # as in files; a terminal knows its own
+        sys.stdout.reconfigure(encoding=encoding, errors="surrogateescape")
     return sys.stdout
 
 

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from grepq_iqa.errors import UsageError
+from grepq_iqa.rows import LISTS, TEXTS
 
 _RECORD = b"grepq"  # key of the metadata
-_TEXT = ("path", "taken", "why", "error")
 
 
 def require_parquet() -> None:
@@ -32,7 +32,7 @@ def write_parquet(
 
     Args:
         path: written to as it is; the caller makes it take its place whole.
-        fields: columns; path and error are text, warnings lists of text, all others numbers or null.
+        fields: columns; texts, lists of texts, or numbers or null, as `grepq_iqa.rows` says.
         rows: one mapping each.
         record: JSON-ready, kept in the schema's metadata.
 
@@ -45,9 +45,9 @@ def write_parquet(
     import pyarrow.parquet as pq
 
     def kind(field: str) -> Any:
-        if field in _TEXT:
+        if field in TEXTS:
             return pa.string()
-        return pa.list_(pa.string()) if field == "warnings" else pa.float64()
+        return pa.list_(pa.string()) if field in LISTS else pa.float64()
 
     listed = list(rows)
     columns = {

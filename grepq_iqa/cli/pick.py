@@ -28,7 +28,7 @@ from grepq_iqa.cli.options import (
     Threads,
     set_threads,
 )
-from grepq_iqa.cli.ordering import MosLowerIsBetter
+from grepq_iqa.cli.ordering import MosLowerIsBetter, lowest_is_best
 from grepq_iqa.cli.output import Format, RowWriter, choose_format, color_wanted, stdout_for_names
 from grepq_iqa.cli.progress import track
 from grepq_iqa.cli.row_file import write_rows_whole
@@ -99,8 +99,8 @@ def pick(
       grepq pick --undo holiday-doubles/2026-11-25_08-30-00.grepq-journal.jsonl
     """
     if undo is not None:
-        if paths or copy_to or move_to or link_to or list_only:
-            raise UsageError("--undo stands alone: nothing is picked with it")
+        if paths or copy_to or move_to or link_to or list_only or rest or flat or dry_run or output or format:
+            raise UsageError("--undo stands alone: nothing is picked with it, and it takes back what the journal tells")
         _undo(undo)
         return
     if not paths:
@@ -120,7 +120,7 @@ def pick(
     if model is not None and not hasattr(grepq, "regressor_"):
         typer.echo(f"grepq: {grepq.name} was not fitted on labels: the zero-shot score picks", err=True)
     shots = _shots(paths, [folder for _, folder in actions])
-    turned = grepq.lower_is_better if lower_is_better is None else lower_is_better
+    turned = lowest_is_best(grepq, lower_is_better)
     rows, reasons = _rows(grepq, shots, open_cache(grepq, cache, no_cache), gap, turned)
     picked = [shot for shot, row in zip(shots, rows, strict=True) if bool(row["pick"]) != rest]
     failed = sum(row["error"] is not None for row in rows)

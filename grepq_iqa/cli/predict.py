@@ -36,6 +36,7 @@ from grepq_iqa.cli.ordering import (
     Summary,
     Top,
     Worst,
+    lowest_is_best,
 )
 from grepq_iqa.cli.streaming import require_output, run_settings, write_rows
 from grepq_iqa.errors import NotFittedError
@@ -113,13 +114,10 @@ def predict(
     set_threads(threads)
     set_verbose(verbose)
 
-    import hashlib
-
     from grepq_iqa.calibration.standing import mos_standing
 
     grepq = load_model(model, engine=engine, device=device, dtype=dtype, max_side=max_side, max_pixels=max_pixels)
     if hasattr(grepq, "regressor_"):
-        fit = hashlib.sha256(grepq.regressor_.coef_.tobytes()).hexdigest()
         if grepq.regressor_.source == "pairs":
             typer.echo(
                 "grepq: fitted on pairs alone: mos is log-odds of being preferred to an ordinary photograph, and low "
@@ -127,19 +125,22 @@ def predict(
                 err=True,
             )
     elif grepq.ratings is not None:
-        fit = grepq.ratings.hash
         typer.echo(f"grepq: {_whose_ratings(grepq.config)}", err=True)
     else:
         raise NotFittedError(
             f"model {grepq.name!r} has seen no labels; fit one with: grepq fit --csv labels.csv -o my-model"
         )
 
-    turned = grepq.lower_is_better if lower_is_better is None else lower_is_better
-    settings = {"confidence": confidence, "fit": fit, **({"lower_is_better": True} if turned else {})}
+    turned = lowest_is_best(grepq, lower_is_better)
+    settings = {"confidence": confidence, "fit": grepq.predictor_hash, **({"lower_is_better": True} if turned else {})}
+
+    def standing(row: Mapping[str, Any]) -> float | None:
+        mos = row.get("mos")
+        return None if mos is None else mos_standing(grepq, mos, lower_is_better=turned)
 
     def row(result: Result) -> Mapping[str, Any]:
         found = predict_row(grepq, result, confidence)
-        return found and found | {"percentile": mos_standing(grepq, found["mos"], lower_is_better=turned)}
+        return found and found | {"percentile": standing(found)}
 
     write_rows(
         "predict",
@@ -153,6 +154,7 @@ def predict(
         features=True,
         ordering=replace(ordering, lower_is_better=turned),
         cache=open_cache(grepq, cache, no_cache),
+        standing_of=standing,
     )
 
 

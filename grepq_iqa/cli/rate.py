@@ -22,7 +22,7 @@ from grepq_iqa.cli.options import (
     Threads,
     set_threads,
 )
-from grepq_iqa.cli.ordering import MosLowerIsBetter
+from grepq_iqa.cli.ordering import MosLowerIsBetter, lowest_is_best
 from grepq_iqa.cli.output import Format, RowWriter, choose_format, color_wanted, stdout_for_names
 from grepq_iqa.cli.progress import track
 from grepq_iqa.cli.streaming import say_skipped
@@ -94,7 +94,7 @@ def rate(
     grepq = load_model(model, engine=engine, device=device, dtype=dtype, max_side=max_side, max_pixels=max_pixels)
     if model is not None and not hasattr(grepq, "regressor_"):
         typer.echo(f"grepq: {grepq.name} was not fitted on labels: stars go by the zero-shot score", err=True)
-    turned = grepq.lower_is_better if lower_is_better is None else lower_is_better
+    turned = lowest_is_best(grepq, lower_is_better)
     skipped: Counter[str] = Counter()
     unique = {same_file_key(path): path for path in iter_image_paths(paths, skipped=skipped)}
     files = [shot.picture for shot in shots_of(unique.values())]

@@ -24,11 +24,12 @@ from grepq_iqa.cli.options import (
     Threads,
     set_threads,
 )
-from grepq_iqa.cli.ordering import MosLowerIsBetter
+from grepq_iqa.cli.ordering import MosLowerIsBetter, lowest_is_best
 from grepq_iqa.cli.progress import track
 from grepq_iqa.cli.row_file import settings_beside
 from grepq_iqa.cli.streaming import say_skipped
 from grepq_iqa.errors import ImageError, UsageError
+from grepq_iqa.text import printable
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -108,13 +109,14 @@ def report(
     if source is None or reasons:
         grepq = load_model(model, engine=engine, device=device, dtype=dtype, max_side=max_side, max_pixels=max_pixels)
     skipped: Counter[str] = Counter()
-    turned = _lower_is_better(grepq if source is None else source) if lower_is_better is None else lower_is_better
     if source is None:
         assert grepq is not None
+        turned = lowest_is_best(grepq, lower_is_better)
         count, rows = _scored(grepq, paths, cache, no_cache, skipped, [output, sheet], turned)
         value_name = "MOS" if hasattr(grepq, "regressor_") else "Score"
     else:
         count, rows, value_name = _read(source)
+        turned = _lower_is_better(source) if lower_is_better is None else lower_is_better
     if not count:
         say_skipped(skipped)
         raise UsageError("no images found; folders are searched for the usual image endings")
@@ -162,6 +164,8 @@ def _rows_file(paths: list[str]) -> Path | None:
     known = [Path(path) for path in paths if path != "-" and Path(path).is_file() and is_results(Path(path))]
     if known and len(paths) > 1:
         raise UsageError(f"{known[0]} holds rows: give it alone, or photographs")
+    if known and is_results(known[0], "pick"):
+        raise UsageError(f"{known[0]} holds rows of pick, which tell of groups; give rows of score, predict or explain")
     return known[0] if known else None
 
 
@@ -176,13 +180,18 @@ def _read(source: Path) -> tuple[int, Rows, str]:
     )
 
 
-def _lower_is_better(source: GRepQ | Path | None) -> bool:
-    """Whether the lowest value is the best: of a model as it was fitted, of rows as the settings beside them say."""
-    if not isinstance(source, Path):
-        return source is not None and source.lower_is_better
+def _lower_is_better(source: Path) -> bool:
+    """Whether the lowest value of a file of rows is the best, as the settings beside it say."""
+    if not is_results(source, "predict"):
+        return False
     try:
         return settings_beside(source).get("lower_is_better") is True
     except UsageError:  # rows may be moved without them
+        typer.echo(
+            f"grepq: the settings beside {printable(source)} are missing: the highest mos is taken for the best; if it "
+            "is the worst, say --lower-is-better",
+            err=True,
+        )
         return False
 
 
@@ -253,7 +262,7 @@ def _explained(rows: Rows, max_pixels: int) -> Rows:
                 continue
             reasons, _ = judge_views(native, screen)  # the score is known
             named = tuple(Reason(one.name, one.sentence, one.percentile) for one in reasons)
-            picture = overlay(thumbnail(photograph.path, _MAP_SIDE), quality_map(screen))
+            picture = overlay(thumbnail(photograph.path, _MAP_SIDE, max_pixels=max_pixels), quality_map(screen))
             photograph = dataclasses.replace(photograph, reasons=named, map=picture)
         yield photograph, features
 

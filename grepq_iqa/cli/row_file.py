@@ -20,7 +20,7 @@ from grepq_iqa.cli.destinations import is_results
 from grepq_iqa.cli.output import Format, RowWriter, stdout_for_names
 from grepq_iqa.errors import UsageError
 from grepq_iqa.files import replacing, same_file_key, write_atomically
-from grepq_iqa.rows import RESULT_FIELDS, TABLE_FIELDS
+from grepq_iqa.rows import LISTS, RESULT_FIELDS, TABLE_FIELDS, TEXTS
 from grepq_iqa.text import MARK
 
 
@@ -37,6 +37,7 @@ class RowFile:
 
     Attributes:
         done: keys, by `same_file_key`, of the files that have rows already.
+        failed: how many of those rows are errors.
 
     Raises:
         UsageError: there is something to resume that is not rows of this command with these settings.
@@ -61,6 +62,7 @@ class RowFile:
         self._cut = False
         self._color = color
         self.done: set[str] = set()
+        self.failed = 0
         if resume and output is not None and output.exists() and output.stat().st_size:
             self._resume(command, output)
 
@@ -126,7 +128,8 @@ class RowFile:
         else:
             whole = whole[: whole.rfind(b"\n") + 1]
         try:
-            paths = [row["path"] for row in _rows_in(whole.decode("utf-8", errors="surrogateescape"), self._format)]
+            rows = list(_rows_in(whole.decode("utf-8", errors="surrogateescape"), self._format))
+            paths = [row["path"] for row in rows]
         except (ValueError, KeyError, TypeError, csv.Error) as error:
             raise UsageError(
                 f"{output} is damaged or not {self._format.value} ({error}); give another --output"
@@ -136,6 +139,7 @@ class RowFile:
         if content != whole + (b"\n]\n" if self._format is Format.json else b""):
             self._cut = True
         self._whole, self._kept = len(whole), len(paths)
+        self.failed = sum(row.get("error") is not None for row in rows)
         self.done = {same_file_key(path) for path in paths}
 
 
@@ -254,8 +258,8 @@ def _rows_in(text: str, format: Format) -> Iterator[dict[str, Any]]:
 
 def _value(field: str, cell: str) -> Any:
     """What a cell of CSV said before it was text."""
-    if field == "warnings":
+    if field in LISTS:
         return cell.split("; ") if cell else []
-    if field in {"path", "error"}:
+    if field in TEXTS:
         return cell or None
     return float(cell) if cell else None

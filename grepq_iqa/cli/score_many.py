@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from grepq_iqa.cli.options import Device, Dtype, MaxPixels, MaxSide, ModelName
+
+if TYPE_CHECKING:
+    from grepq_iqa.model import GRepQ
 
 FRAGMENT = 500
 """Pictures of a fragment: about a minute of one processor, which is what a worker that dies may lose."""
@@ -71,12 +74,15 @@ def score_many(
     from grepq_iqa.integrations.cluster.storage import Storage
     from grepq_iqa.integrations.scorer import Scorer
 
+    def settings_of(grepq: GRepQ) -> dict[str, Any]:
+        return run_settings(grepq, **({"fit": grepq.predictor_hash} if predict else {}))
+
     place = Storage(output)
     cluster.require_output(place, inputs, resume=resume)
     given: dict[str, Any] = {"features": features, "predict": predict, "column": column}
     scorer = Scorer(model, engine, device=device, dtype=dtype, max_side=max_side, max_pixels=max_pixels, **given)
     with cluster.ray_session(address, workers or None) as count:
-        settings = cluster.describe(scorer, run_settings, gpus_per_worker) | given | {"max_pixels": max_pixels}
+        settings = cluster.describe(scorer, settings_of, gpus_per_worker) | given | {"max_pixels": max_pixels}
         run = cluster.prepare(inputs, place, settings, fragment_size)
         scorer = Scorer(
             model,

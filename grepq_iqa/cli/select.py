@@ -118,6 +118,8 @@ def select(
         raise UsageError("--labeled tells which single images to choose; leave it out with --pairs")
     if page is not None:
         require_pages()
+        if not scale[0] < scale[1]:
+            raise UsageError(f"--scale {scale[0]:g},{scale[1]:g}: name the worst rating first, then the best")
     given = [path for path in paths if path != "-"] + ([os.fspath(labeled)] if labeled else [])
     for written in (output, page):
         if written is not None:

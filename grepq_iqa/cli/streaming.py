@@ -63,18 +63,30 @@ def write_rows(
     features: bool,
     ordering: Ordering,
     cache: FeatureCache | None,
+    standing_of: Callable[[Mapping[str, Any]], float | None] | None = None,
 ) -> None:
     """Score every file and write what ``row_of`` makes of its result, as it comes unless ``ordering`` needs all.
 
-    A row's "percentile" is what limits and colors go by, be it among the fields of the command or not.
+    A row's "percentile" is what limits and colors go by, be it among the fields of the command or not; where it is not,
+    ``standing_of`` tells it of rows that were written before.
 
     Raises:
-        UsageError: there are no files, or rows cannot be written.
+        UsageError: there are no files, rows cannot be written, or a limit is given that the model knows nothing of.
         typer.Exit: with 1, some files could not be used; with 3, an image missed the gate.
     """
     from grepq_iqa.batch import score_paths
     from grepq_iqa.data.image_paths import iter_image_paths
     from grepq_iqa.files import same_file_key
+
+    if ordering.min_percentile is not None and standing_of is None and model.percentile(0.0) is None:
+        raise UsageError(f"--min-percentile: model {model.name!r} has no table of percentiles")
+
+    def whole(row: Mapping[str, Any]) -> Mapping[str, Any]:
+        known = standing_of is None or row.get("percentile") is not None
+        return row if known or standing_of is None else {**row, "percentile": standing_of(row)}
+
+    def arranged(rows: list[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+        return ordering.arranged([whole(row) for row in rows])
 
     skipped: Counter[str] = Counter()
     failed = seen = missed = 0
@@ -82,13 +94,13 @@ def write_rows(
     color = output is None and format is Format.table and color_wanted(sys.stdout)
     if ordering.needs_all or format is Format.parquet:
         destination: WholeRows | RowFile = WholeRows(
-            command, output, format, settings, ordering.arranged, resume=resume, color=color
+            command, output, format, settings, arranged, resume=resume, color=color
         )
     else:
         destination = RowFile(command, output, format, settings, resume=resume, color=color)
     with destination as rows:
         if ordering.fail_under is not None or ordering.summary:
-            for kept in rows.rows_before():
+            for kept in map(whole, rows.rows_before()):
                 missed += ordering.misses_gate(kept)
                 summary.add(kept)
         output_key = None if output is None else same_file_key(output)
@@ -120,12 +132,18 @@ def write_rows(
         typer.echo(summary.as_text(), err=True)
     if failed:
         typer.echo(f"grepq: {failed} of {seen} images could not be used; see the error column", err=True)
+    if rows.failed:
+        typer.echo(
+            f"grepq: {rows.failed} rows that were there already have errors; to try those images again, run without "
+            "--resume (known ones come from the cache)",
+            err=True,
+        )
     if missed:
         worse = "above" if ordering.lower_is_better else "under"
         images = "image" if missed == 1 else "images"
         typer.echo(f"grepq: {missed} {images} {worse} {ordering.field} {ordering.fail_under:g}: gate missed", err=True)
         raise typer.Exit(GATE_MISSED)
-    if failed:
+    if failed or rows.failed:
         raise typer.Exit(1)
 
 

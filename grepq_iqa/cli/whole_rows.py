@@ -17,7 +17,7 @@ from grepq_iqa.cli.output import Format, RowWriter, stdout_for_names
 from grepq_iqa.cli.row_file import RowFile, explained, read_rows, settings_path, write_rows_whole
 from grepq_iqa.errors import UsageError
 from grepq_iqa.files import same_file_key
-from grepq_iqa.rows import RESULT_FIELDS
+from grepq_iqa.rows import RESULT_FIELDS, TABLE_FIELDS
 
 Rows = list[Mapping[str, Any]]
 
@@ -36,6 +36,7 @@ class WholeRows:
 
     Attributes:
         done: keys, by `same_file_key`, of the files that have rows already.
+        failed: how many of those rows are errors.
 
     Raises:
         UsageError: there is something to resume that is not rows of this command with these settings.
@@ -57,6 +58,7 @@ class WholeRows:
         self._rows: Rows = []
         self._journal: RowFile | None = None
         self.done: set[str] = set()
+        self.failed = 0
         if output is None:
             return
         journal = journal_path(output)
@@ -67,6 +69,7 @@ class WholeRows:
         self._journal = RowFile(command, journal, Format.jsonl, settings, resume=resume)
         self._rows += self._journal.rows_before()
         self.done = {same_file_key(row["path"]) for row in self._rows}
+        self.failed = sum(row.get("error") is not None for row in self._rows)
 
     def __enter__(self) -> WholeRows:
         return self
@@ -105,7 +108,8 @@ class WholeRows:
 
     def _show(self) -> None:
         with explained(None):
-            writer = RowWriter(self._format, stdout_for_names(), RESULT_FIELDS[self._command], color=self._color)
+            fields = (TABLE_FIELDS if self._format is Format.table else RESULT_FIELDS)[self._command]
+            writer = RowWriter(self._format, stdout_for_names(), fields, color=self._color)
             for row in self._arranged(self._rows):
                 writer.write(row)
             writer.finish()

@@ -9,7 +9,9 @@ What does not exist is passed on, so that it gets a row of its own.
 
 from __future__ import annotations
 
+import codecs
 import glob
+import locale
 import os
 import re
 import sys
@@ -114,6 +116,14 @@ def _images_below(folder: Path, skipped: Counter[str] | None) -> Iterator[Path]:
             skipped[ending] += 1
 
 
+def _name(line: bytes) -> str:
+    """A file's name as the system writes it; on Windows a list may also be in the console's code page."""
+    try:
+        return os.fsdecode(line)
+    except UnicodeDecodeError:  # there alone: elsewhere any bytes are a name
+        return line.decode(locale.getpreferredencoding(False), errors="replace")
+
+
 def _listed(stdin: TextIO | BinaryIO) -> Iterator[str]:
     """Names on a stream, each as soon as it is whole; a zero byte among the first says that zeros divide them."""
     stream = getattr(stdin, "buffer", stdin)
@@ -122,14 +132,16 @@ def _listed(stdin: TextIO | BinaryIO) -> Iterator[str]:
         data = chunk.encode("utf-8", "surrogateescape") if isinstance(chunk, str) else chunk
         if first and _CONTROL.search(data[:512]):
             raise UsageError("stdin holds something else than a list of paths; name an image's file instead of -")
+        if first:
+            data = data.removeprefix(codecs.BOM_UTF8)  # PowerShell's
         first = False
         rest += data
         if not separator:
             separator = next((end for end in (b"\0", b"\n") if end in rest), b"")
         if separator:
             *names, rest = rest.split(separator)
-            yield from (os.fsdecode(name.rstrip(b"\r")) for name in names if name.strip(b"\r"))
+            yield from (_name(line.rstrip(b"\r")) for line in names if line.strip(b"\r"))
         if len(rest) > _LONGEST_PATH:
             raise UsageError("stdin holds something else than a list of paths: a name has no end")
     if rest.strip(b"\r\n"):
-        yield os.fsdecode(rest.rstrip(b"\r\n"))
+        yield _name(rest.rstrip(b"\r\n"))

@@ -145,12 +145,14 @@ def read_labels(
     _refuse_other_groups(rows)
     if repeats == "error" and rater_at is None:
         _refuse_repeats(rows)
-    problems = tuple(f"line {row.line}: {'; '.join(row.wrong)}" for row in rows if row.wrong)
-    usable = [row for row in rows if not row.wrong]
+    usable, bad = [row for row in rows if not row.wrong], [row for row in rows if row.wrong]
+    # Where nothing else is wrong, somebody has rated some of them so far; a table without any rating is a mistake.
+    waiting = bad if usable and not skip_bad_rows and all(row.wrong == [NO_SCORE] for row in bad) else []
+    problems = () if waiting else tuple(f"line {row.line}: {'; '.join(row.wrong)}" for row in bad)
     hints = _hints(table, sum(row.path is None for row in rows), images is None)
     if problems and not skip_bad_rows:
         count = f"{len(problems)} of {len(table.rows)} rows"
-        raise LabelsError(f"{table.path}: {count} cannot be used{hints}", str(table.path), problems)
+        raise LabelsError(f"{table.path}: {count} cannot be used{hints}{SKIP_HINT}", str(table.path), problems)
     if not usable:
         raise LabelsError(f"{table.path} has no row that can be used{hints}", str(table.path), problems)
     return _merged(
@@ -164,6 +166,7 @@ def read_labels(
             image_column=table.header[image_at],
             mos_column=table.header[mos_at],
             skipped=problems,
+            notes=(f"without a score, not rated yet: {len(waiting)} of {len(rows)} rows",) if waiting else (),
         ),
         grouped=group_at is not None,
         rated=rater_at is not None,
@@ -236,6 +239,10 @@ def _mos_column(table: Table, wanted: str | None, image_at: int) -> int:
     at = table.optional_column(*MOS_ALIASES, taken=image_at)
     missing = "has columns {}: none is known to hold the scores; name it with --mos-column"
     return at if at is not None else table.column("\0", missing=missing)  # no column is called so
+
+
+NO_SCORE = "no score is given"
+SKIP_HINT = "; mend them, or leave them out with --skip-bad-rows"
 
 
 class _Row(NamedTuple):
@@ -325,7 +332,7 @@ def _merged(rows: list[_Row], how: repeated.Repeats, bare: Labels, *, grouped: b
         ratings=counts if several else None,
         weights=repeated.reliability_weights(values, images) if several else None,
         agreement=repeated.agreement(values, images) if several else None,
-        notes=tuple(notes),
+        notes=(*bare.notes, *notes),
     )
 
 
@@ -354,7 +361,7 @@ def _row(
     rating = table.rating(cells, mos_at)
     value, scale = (None, "") if rating is None else rating
     if not text:
-        wrong.append("no score is given")
+        wrong.append(NO_SCORE)
     elif value is None:
         wrong.append(f"score {text!r} is not a number")
     elif not np.isfinite(value):

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from grepq_iqa.data.labels import find_image, home_expanded
+from grepq_iqa.data.labels import SKIP_HINT, find_image, home_expanded
 from grepq_iqa.data.tables import Table, plain_name, read_table
 from grepq_iqa.errors import LabelsError
 from grepq_iqa.files import same_file_key
@@ -28,6 +28,7 @@ LEFT_ALIASES = ("left", "leftimage", "a", "imagea", "first", "image1", "path1")
 RIGHT_ALIASES = ("right", "rightimage", "b", "imageb", "second", "image2", "path2")
 WINNER_ALIASES = ("winner", "better", "preferred", "choice", "answer", "result")
 COLUMNS = ("left", "right", "winner")
+NO_WINNER = "no winner is given"
 """Of the tables that ``grepq select --pairs`` and its page write."""
 
 _OUTCOMES = (
@@ -111,8 +112,11 @@ def read_comparisons(
         ends.append([number[same_file_key(path)] for path in found])
         outcomes.append(outcome)
         lines.append(line)
+    # Where nothing else is wrong, somebody has answered some of them so far; a table without an answer is a mistake.
+    if lines and not skip_bad_rows and all(problem.endswith(f": {NO_WINNER}") for problem in problems):
+        problems = []
     if problems and not skip_bad_rows:
-        message = f"{table.path}: {len(problems)} of {len(table.rows)} rows cannot be used"
+        message = f"{table.path}: {len(problems)} of {len(table.rows)} rows cannot be used{SKIP_HINT}"
         raise LabelsError(message, str(table.path), tuple(problems))
     if not lines:
         raise LabelsError(f"{table.path} has no row that can be used", str(table.path), tuple(problems))
@@ -152,7 +156,7 @@ def _row(table: Table, cells: tuple[Any, ...], columns: list[int], folder: Path)
     if winner and winner in (left, right):
         outcome = float(winner == left)
     if not winner:
-        wrong.append("no winner is given")
+        wrong.append(NO_WINNER)
     elif outcome is None:
         wrong.append(f"the winner {winner!r} is neither left, right, tie nor the name of one of the two")
     return found, outcome if outcome is not None else 0.0, wrong

@@ -7,22 +7,24 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from grepq_iqa.data.images import ImageSource, decode_image
+from grepq_iqa.data.images import MAX_PIXELS, ImageSource, decode_image
 
 if TYPE_CHECKING:
     from PIL import Image
 
 
-def thumbnail(source: ImageSource, side: int) -> Image.Image:
+def thumbnail(source: ImageSource, side: int, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
     """``source`` as an 8-bit RGB picture whose longer side has at most ``side`` pixels.
 
     Raises:
         ImageError: the source cannot be used.
     """
-    return thumbnail_and_size(source, side)[0]
+    return thumbnail_and_size(source, side, max_pixels=max_pixels)[0]
 
 
-def thumbnail_and_size(source: ImageSource, side: int) -> tuple[Image.Image, tuple[int, int]]:
+def thumbnail_and_size(
+    source: ImageSource, side: int, *, max_pixels: int = MAX_PIXELS
+) -> tuple[Image.Image, tuple[int, int]]:
     """As `thumbnail`, and width and height in pixels of the whole, upright picture.
 
     Raises:
@@ -30,18 +32,18 @@ def thumbnail_and_size(source: ImageSource, side: int) -> tuple[Image.Image, tup
     """
     from PIL import Image
 
-    decoded = decode_image(source, max_side=side)
+    decoded = decode_image(source, max_side=side, max_pixels=max_pixels)
     picture = Image.fromarray((decoded.values.transpose(1, 2, 0) * 255).round().astype(np.uint8))
     return picture, (decoded.width, decoded.height)
 
 
-def gray_thumbnail(source: ImageSource, side: int = 16) -> NDArray[np.float32]:
+def gray_thumbnail(source: ImageSource, side: int = 16, *, max_pixels: int = MAX_PIXELS) -> NDArray[np.float32]:
     """``source`` squeezed to a square of ``side`` x ``side`` gray values in [0, 1], row by row: ``(side**2,)``.
 
     Raises:
         ImageError: the source cannot be used.
     """
-    gray = decode_image(source, max_side=4 * side).values.mean(axis=0)
+    gray = decode_image(source, max_side=4 * side, max_pixels=max_pixels).values.mean(axis=0)
     values: NDArray[np.float32] = (_bins(gray.shape[0], side) @ gray @ _bins(gray.shape[1], side).T).flatten()
     return values
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from grepq_iqa.data.decoding.pillow_images import MOST_NATIVE_PIXELS
 from grepq_iqa.data.images import DecodedImage, decode_image
+from grepq_iqa.data.named_bytes import NamedBytes
 from grepq_iqa.errors import ImageError
 from grepq_iqa.explain.measures import MEASURES, measure
 from grepq_iqa.explain.network import GROUPS, Network, Severities, load_network
@@ -47,11 +48,20 @@ def explain_image(
         ImageError: it cannot be used.
     """
     if hasattr(source, "read") and not hasattr(source, "getpixel"):
-        source = source.read()
+        source = _read_again(source)
     native, screen = decode_views(source, max_pixels)
     same = max(native.values.shape[-2:]) <= (max_side or max(native.values.shape[-2:]))
     found = score(native.values.transpose(1, 2, 0)).with_warnings(native.warnings) if same else score(source)
     return explain_views(native, screen, found, map=map)
+
+
+def _read_again(stream: Any) -> Any:
+    """A stream that can be read several times, from its beginning."""
+    try:
+        stream.seek(0)
+    except (AttributeError, OSError):  # a pipe
+        return NamedBytes(stream.read(), str(getattr(stream, "name", "<stream>")))
+    return stream
 
 
 def decode_views(source: Any, max_pixels: int) -> tuple[DecodedImage, Pixels]:

@@ -6,6 +6,7 @@ Ray Data's ``map_batches``, Hugging Face's ``Dataset.map(batched=True)``, Spark'
 
 from __future__ import annotations
 
+import copy
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
@@ -181,6 +182,7 @@ class Scorer:
         if self.predict and not hasattr(model, "regressor_") and model.ratings is None:
             raise NotFittedError(f"model {model.name!r} has seen no labels and predicts nothing; use predict=False")
         if self.max_pixels is not None:
+            model = copy.copy(model)  # the limit is this scorer's, and the model everybody's
             model.max_pixels = self.max_pixels
         return model
 

@@ -116,6 +116,7 @@ async def models(request: Request) -> Response:
         "device": str(model.device),
         "dtype": str(model.dtype).removeprefix("torch."),
         "predicts": predicts_by(service),
+        "lower_is_better": service.model.lower_is_better,
         "explains": True,
     }
     return JSONResponse({"version": __version__, "models": [one]})
@@ -145,7 +146,7 @@ async def metrics(request: Request) -> Response:
 def predicts_by(service: Service) -> str | None:
     """Whence predictions of the server's model come."""
     if hasattr(service.model, "regressor_"):
-        return "labels"
+        return str(service.model.regressor_.source)
     return "ratings" if service.model.ratings is not None else None
 
 

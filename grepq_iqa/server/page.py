@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import tempfile
 from pathlib import Path
 from typing import Any, TypeVar
@@ -149,7 +150,7 @@ async def photo_thumbnail(request: Request, number: int) -> Response:
     """A small JPEG of ours."""
     service = service_of(request)
     content = await asyncio.to_thread(service.photos.thumbnail, service.photos.get(number))
-    return Response(content, media_type="image/jpeg", headers={"Cache-Control": "private, max-age=3600"})
+    return _picture(request, content)
 
 
 @router.get("/page/photos/{number}/view")
@@ -158,7 +159,16 @@ async def photo_view(request: Request, number: int) -> Response:
     service = service_of(request)
     async with service.views:
         content = await asyncio.to_thread(service.photos.view, service.photos.get(number))
-    return Response(content, media_type="image/jpeg", headers={"Cache-Control": "private, max-age=600"})
+    return _picture(request, content)
+
+
+def _picture(request: Request, content: bytes) -> Response:
+    """A JPEG that a browser may keep and must ask about: the next server's photograph of this number is another one."""
+    tag = f'"{hashlib.sha256(content).hexdigest()[:32]}"'
+    headers = {"Cache-Control": "private, no-cache", "ETag": tag}
+    if request.headers.get("if-none-match") == tag:
+        return Response(status_code=304, headers=headers)
+    return Response(content, media_type="image/jpeg", headers=headers)
 
 
 @router.post("/page/photos/{number}/explain")

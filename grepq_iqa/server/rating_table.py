@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 import os
 import threading
 from pathlib import Path
@@ -35,6 +36,7 @@ class RatingTable:
 
     def __init__(self, path: Path) -> None:
         self._lock = threading.Lock()
+        self._header = list(HEADER)
         self._rows: list[list[str]] = []
         self._by_digest: dict[str, list[str]] = {}
         self._by_name: dict[str, list[str]] = {}
@@ -99,7 +101,13 @@ class RatingTable:
             text = self.path.read_text(encoding="utf-8-sig", errors="surrogateescape")
         except OSError as error:
             raise UsageError(f"cannot read {self.path}: {error.strerror or error}") from error
-        rows = list(csv.reader(io.StringIO(text, newline="")))
+        delimiter, self._header = _header_of(text.splitlines()[0] if text.strip() else ",".join(HEADER))
+        if not self._header:
+            raise UsageError(
+                f"{self.path} was changed and is no table of ratings any more: nothing is written to it; save it as "
+                f"CSV in UTF-8 with the columns {', '.join(HEADER)}, or rename it"
+            )
+        rows = list(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter))
         self._rows = [row + [""] * (len(HEADER) - len(row)) for row in rows[1:] if row]
         self._state = state
         self._index()
@@ -107,7 +115,7 @@ class RatingTable:
     def _write(self) -> None:
         text = io.StringIO(newline="")
         writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(HEADER)
+        writer.writerow(self._header)
         writer.writerows(self._rows)
         with replacing(self.path) as beside, beside.open("wb") as file:
             file.write(text.getvalue().encode("utf-8", "surrogateescape"))
@@ -128,7 +136,7 @@ def _usable(path: Path) -> Path:
                 _require_folder(candidate.parent)
                 return candidate
             with candidate.open(encoding="utf-8-sig", errors="replace") as file:
-                ours = file.readline().strip() == ",".join(HEADER)
+                ours = bool(_header_of(file.readline())[1])
         except OSError as error:
             raise UsageError(
                 f"cannot keep ratings in {candidate}: {error.strerror or error}; name another file with --labels"
@@ -138,6 +146,18 @@ def _usable(path: Path) -> Path:
                 raise UsageError(f"cannot write {candidate}: permission denied; name another file with --labels")
             return candidate
     raise UsageError(f"{path} and {_MOST_NAMES} numbered names are taken; name another file with --labels")
+
+
+def _header_of(line: str) -> tuple[str, list[str]]:
+    """Delimiter and columns of a table of ours, which a spreadsheet may have saved with semicolons or more columns.
+
+    No columns: it is none of ours.
+    """
+    for delimiter in (",", ";", "\t"):
+        columns = next(csv.reader([line.rstrip("\r\n")], delimiter=delimiter), [])
+        if columns[: len(HEADER)] == HEADER:
+            return delimiter, columns
+    return ",", []
 
 
 def _require_folder(folder: Path) -> None:
@@ -171,6 +191,7 @@ def _sync_folder(folder: Path) -> None:
 
 def _number(text: str) -> float | None:
     try:
-        return float(text)
+        value = float(text.replace(",", "."))
     except ValueError:
         return None
+    return value if math.isfinite(value) else None

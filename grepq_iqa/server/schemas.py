@@ -6,6 +6,8 @@ from typing import Literal
 
 from pydantic import BaseModel, Field
 
+Source = Literal["labels", "pairs", "ratings"]
+
 
 class Row(BaseModel):
     """One picture; ``error`` is null when all went well, and then every number is there."""
@@ -65,7 +67,7 @@ class ScoreAnswer(Answer):
 class PredictAnswer(Answer):
     """Answer of `/v1/predict`."""
 
-    source: Literal["labels", "ratings"] = Field(description="A fit on your labels, or others' ratings, from 0 to 100.")
+    source: Source = Field(description="A fit on your labels or pairs, or others' ratings, from 0 to 100.")
     confidence: float
     rows: list[PredictRow] = Field(description="One for each picture, in their order.")
 
@@ -86,7 +88,8 @@ class ModelOut(BaseModel):
     max_pixels: int = Field(description="Pictures with more are refused.")
     device: str
     dtype: str
-    predicts: Literal["labels", "ratings"] | None = Field(description="Whence predictions come; null: there are none.")
+    predicts: Source | None = Field(description="Whence predictions come; null: there are none.")
+    lower_is_better: bool = Field(description="Of predictions: labels measured distortion, so the lowest is the best.")
     explains: bool
 
 

@@ -104,7 +104,7 @@ def check_fitted(components: ModelComponents, engine: Engine) -> None:
     if fit.features_hash in (None, engine.features_hash) and fit.engine.split()[0] == engine.name:
         return
     apart = [agreement for agreement in (engine.agreement, fit.agreement) if agreement is not None]
-    if not apart or not max(apart) <= TOLERANCE:  # NaN is not known
+    if not apart or not all(distance <= TOLERANCE for distance in apart):  # NaN is not known
         raise UsageError(
             f"{components.name} was fitted on the features of engine {fit.engine}, and how far those of engine "
             f"{engine.name} lie from them is not known or too much: use engine {fit.engine.split()[0]}, or fit again"

@@ -6,6 +6,7 @@ import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from grepq_iqa._version import __version__
 from grepq_iqa.errors import WeightsError
@@ -86,7 +87,7 @@ class _Uploaded:
 def _upload(
     folder: Path, repo_id: str, private: bool, token: str | None, revision: str | None, commit_message: str
 ) -> _Uploaded:
-    from huggingface_hub import CommitOperationAdd, HfApi
+    from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
 
     files = [folder / name for name in MODEL_FILES if (folder / name).is_file()]
     missing = [name for name in REQUIRED_FILES if not (folder / name).is_file()]
@@ -94,13 +95,17 @@ def _upload(
         raise WeightsError(f"{folder} is not a model directory: {', '.join(missing)} missing", repo_id, missing[0])
     if revision is not None and is_commit(revision):
         raise WeightsError(f"{revision} is a commit; pass a branch to push to", repo_id)
-    operations = [CommitOperationAdd(path.name, str(path)) for path in files]
+    operations: list[Any] = [CommitOperationAdd(path.name, str(path)) for path in files]
     operations.append(CommitOperationAdd("README.md", _card(folder, repo_id).encode()))
     api = HfApi(token=token, library_name="grepq-iqa", library_version=__version__)
     try:
         api.create_repo(repo_id, private=private, exist_ok=True)
         if revision not in (None, "main"):
             api.create_branch(repo_id, branch=str(revision), exist_ok=True)
+        there = {one.rfilename for one in api.model_info(repo_id, revision=revision).siblings or ()}
+        # Of a model that was there before: a fit that this one lacks would be taken for its own.
+        gone = there.intersection(MODEL_FILES) - {path.name for path in files}
+        operations += [CommitOperationDelete(name) for name in sorted(gone)]
         commit = api.create_commit(repo_id, operations, commit_message=commit_message, revision=revision)
     except Exception as error:
         raise _explained(error, repo_id, revision or "main") from error

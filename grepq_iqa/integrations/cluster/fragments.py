@@ -128,7 +128,12 @@ def check_model(scorer: Scorer, settings: Mapping[str, Any]) -> None:
     Raises:
         UsageError: they are.
     """
-    here = scorer.load().encoder_hash
+    model = scorer.load()
+    here = model.encoder_hash
+    if "fit" in settings and model.predictor_hash != settings["fit"]:
+        raise UsageError(
+            f"worker {platform.node()} has another fit of {settings['model']} than the run: give all the same files"
+        )
     if here != settings["encoder_hash"]:
         raise UsageError(
             f"worker {platform.node()} has other weights of {settings['model']} ({here[:12]}) than the run "

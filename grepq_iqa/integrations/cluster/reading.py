@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import tarfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator
@@ -11,6 +10,7 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 from grepq_iqa.data.formats import EXTENSIONS
+from grepq_iqa.data.named_bytes import NamedBytes
 from grepq_iqa.errors import ImageError
 from grepq_iqa.integrations.cluster.plan import Input
 from grepq_iqa.integrations.cluster.storage import open_address, read_address
@@ -56,14 +56,6 @@ def pictures(inputs: Iterable[Input], column: str | None = None) -> Iterator[Nam
             yield one.path, partial(_refuse, one.path, _why(error))
         except damage as error:
             yield one.path, partial(_refuse, one.path, f"breaks off or is damaged here: {first_line(error)}")
-
-
-class NamedBytes(io.BytesIO):
-    """A file in memory that has its name, by whose ending cameras' raw files are known."""
-
-    def __init__(self, content: bytes, name: str) -> None:
-        super().__init__(content)
-        self.name = name
 
 
 def fetch(address: str) -> NamedBytes:
