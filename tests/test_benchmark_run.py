@@ -43,7 +43,7 @@ class SharpnessModel:
     """Stands where GRepQ does: it answers with the spread of differences, fast enough for a test."""
 
     name, encoder_hash, max_side, dtype, feature_dim = "sharpness", "ab" * 32, None, torch.float32, 4
-    max_pixels, ratings = 10**8, None
+    max_pixels, ratings, config = 10**8, None, {}
     feature_mean = feature_scale = None
     batch_pixels = 1  # every picture by itself
 

@@ -16,6 +16,9 @@ DATA = Path(__file__).parent / "data"
 STORED = {"compact": DATA / "stored_numbers.npz", "compact@0.1": DATA / "stored_numbers_0.1.npz"}
 """By model; the second one's are of the weights of version 0.1, which never change again."""
 TOLERANCE = 1e-5
+# Amounts of light distortions count coefficients and blocks below limits, and some lie so near to these that a
+# processor's rounding decides (seen: .0007 of an amount of 4.4 between AVX2 and AVX-512); scores follow them.
+AMOUNTS, OF_AMOUNTS = 5e-3, 1e-3
 CORNERS = [(y, x) for y in (0, 100) for x in (0, 150, 300)]
 
 
@@ -36,12 +39,15 @@ def numbers(model, photos: list[Path]) -> dict[str, np.ndarray]:
 
 @pytest.mark.parametrize("name", ["scores", "features", "predictions"])
 def test_numbers_are_those_stored(name, found, photos):
-    model, numbers_found = found
+    model, numbers_found, has_amounts = found
     with np.load(STORED[model]) as stored:
         assert list(stored["names"]) == [photo.name for photo in photos]
         wanted = stored[name]
-    scale = np.maximum(1, np.abs(wanted))
-    assert np.abs((numbers_found[name] - wanted) / scale).max() < TOLERANCE
+    apart = np.abs(numbers_found[name] - wanted) / np.maximum(1, np.abs(wanted))
+    if has_amounts and name == "features":
+        assert apart[:, -3:].max() < AMOUNTS
+        apart = apart[:, :-3]
+    assert apart.max() < (OF_AMOUNTS if has_amounts and name != "features" else TOLERANCE)
 
 
 @pytest.fixture(scope="module", params=STORED)
@@ -49,7 +55,7 @@ def found(photos, request):
     from grepq_iqa import GRepQ
 
     model = GRepQ.from_pretrained(request.param, engine="torch", device="cpu", dtype="float32")
-    return request.param, numbers(model, photos)
+    return request.param, numbers(model, photos), "fine_detail" in model.config
 
 
 if __name__ == "__main__":
