@@ -112,6 +112,11 @@ def reproduce(place: Path, recipe: str, out: Path, photos: list[Path], *more: ob
     )  # fmt: skip
 
 
+def skipped(said: str) -> list[str]:
+    """Stages that were finished before, in order."""
+    return [line.split(":")[0] for line in said.splitlines() if "finished before" in line]
+
+
 def test_the_compact_recipe_from_photographs_to_a_model_and_nothing_twice(place, photos):
     out = place / "compact"
     said = reproduce(place, "compact", out, photos, "--csv", place / "labels.csv", "--labels", 3)
@@ -127,7 +132,7 @@ def test_the_compact_recipe_from_photographs_to_a_model_and_nothing_twice(place,
     before = {path: path.read_bytes() for path in (out / "model").iterdir()}
 
     said = reproduce(place, "compact", out, photos, "--csv", place / "labels.csv", "--labels", 3)
-    stages_skipped = [line.split(":")[0] for line in said.splitlines() if "finished before" in line]
+    stages_skipped = skipped(said)
     assert stages_skipped == [
         "low-level",
         "high-level",
@@ -144,7 +149,7 @@ def test_the_compact_recipe_from_photographs_to_a_model_and_nothing_twice(place,
     # another setting of the scores: the trainings stay, the model is made again; the old runs are left alone
     (place / "other.toml").write_text(COMPACT.replace("high_level_std = 0.1", "high_level_std = 0.05"))
     said = reproduce(place, "other", out, photos)
-    assert [line.split(":")[0] for line in said.splitlines() if "finished before" in line] == [
+    assert skipped(said) == [
         "low-level",
         "high-level",
         "fine-detail",
@@ -270,7 +275,7 @@ def test_an_export_that_was_stopped_is_not_taken_for_the_one_before(place, photo
     assert not (out / "model" / "features.safetensors").exists()
     monkeypatch.setattr(export, "score_photographs", whole)
     said = reproduce(place, "compact", out, photos)
-    assert [line.split(":")[0] for line in said.splitlines() if "finished before" in line] == [
+    assert skipped(said) == [
         "low-level",
         "high-level",
         "fine-detail",

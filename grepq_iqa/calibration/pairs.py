@@ -362,11 +362,17 @@ def _design(Z: Array, ends: NDArray[np.intp], starred: NDArray[np.intp]) -> tupl
     return design, basis[kept]
 
 
-def _folds(touched: Units, units: int, rng: np.random.Generator) -> Iterator[NDArray[np.bool_]]:
-    """For each part of the photographs, the rows ``(m + n,)`` that touch one of them."""
+def _parts(touched: Units, units: int, count: int, rng: np.random.Generator) -> NDArray[np.intp]:
+    """Which of ``count`` equal parts each photograph falls into, by lot, ``(units,)``; -1 for those in no row."""
     part = np.full(units, -1)
     known = np.unique(touched)
-    part[rng.permutation(known)] = np.arange(len(known)) % FOLDS
+    part[rng.permutation(known)] = np.arange(len(known)) % count
+    return part
+
+
+def _folds(touched: Units, units: int, rng: np.random.Generator) -> Iterator[NDArray[np.bool_]]:
+    """For each part of the photographs, the rows ``(m + n,)`` that touch one of them."""
+    part = _parts(touched, units, FOLDS, rng)
     for fold in range(FOLDS):
         rows = (part[touched] == fold).any(axis=1)
         if rows.any() and not rows.all():
@@ -379,9 +385,7 @@ def _strictly_held_out(problem: _Problem, touched: Units, units: int, seed: int)
     The folds to choose by leave out one part, so the other photograph of a pair may have been seen in other pairs: good
     enough to compare penalties, and too good a figure to tell.
     """
-    part = np.full(units, -1)
-    known = np.unique(touched)
-    part[np.random.default_rng(seed).permutation(known)] = np.arange(len(known)) % PARTS
+    part = _parts(touched, units, PARTS, np.random.default_rng(seed))
     of_row = np.sort(part[touched], axis=1)
     result = np.full(len(problem.design), np.nan)
     theta = None

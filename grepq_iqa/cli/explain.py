@@ -145,11 +145,12 @@ class MapFiles:
         """
         from grepq_iqa.data.thumbnails import thumbnail
         from grepq_iqa.explain import overlay
+        from grepq_iqa.explain.coloring import SIDE
         from grepq_iqa.files import replacing
 
         assert explanation.map is not None  # asked for
         path = self._path_of(photograph)
-        picture = overlay(thumbnail(photograph, _SIDE, max_pixels=max_pixels), explanation.map)
+        picture = overlay(thumbnail(photograph, SIDE, max_pixels=max_pixels), explanation.map)
         try:
             with replacing(path) as beside:
                 picture.save(beside, MAP_SUFFIXES[path.suffix.lower()], **_marked(path, photograph))
@@ -198,7 +199,6 @@ def _row(result: Result, model: GRepQ, maps: MapFiles | None, format: Format) ->
     }
 
 
-_SIDE = 1024  # most pixels of a map's longer side
 _PHOTOGRAPH = "Photograph"  # key of the metadata that tells whose map it is
 
 

@@ -82,8 +82,9 @@ def write_rows(
         raise UsageError(f"--min-percentile: model {model.name!r} has no table of percentiles")
 
     def whole(row: Mapping[str, Any]) -> Mapping[str, Any]:
-        known = standing_of is None or row.get("percentile") is not None
-        return row if known or standing_of is None else {**row, "percentile": standing_of(row)}
+        if standing_of is None or row.get("percentile") is not None:
+            return row
+        return {**row, "percentile": standing_of(row)}
 
     def arranged(rows: list[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
         return ordering.arranged([whole(row) for row in rows])
