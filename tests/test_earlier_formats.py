@@ -127,7 +127,7 @@ TODAY = {
     | {"crop": 64, "grid": 1, "cell": 32, "distortions_per_image": 1, "levels_per_distortion": 2}
     | {"families": ["jpeg", "color_cast", "quantization"], "fixed_copies": True, "temperature": 0.5}
     | {"similarity_power": 1.0, "batch_images": 3, "steps": 6, "epochs": 0, "learning_rate": 1e-4}
-    | {"copies_max_side": 0, "equal_cells": False, "separate_views": False, "short_batches": False},
+    | {"averaging": 0.0, "copies_max_side": 0, "equal_cells": False, "separate_views": False, "short_batches": False},
     ("distortion_head", DistortionHeadRecipe): OPTIMIZER
     | {"start": 5, "crop": 48, "batch_images": 2, "unlabeled_images": 4, "steps": 3, "learning_rate": 1e-3}
     | {"distance": 2.0, "severity": 4.0, "ranking": 10.0},

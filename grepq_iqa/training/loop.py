@@ -21,7 +21,9 @@ from typing import Any
 import torch
 from accelerate import Accelerator, DataLoaderConfiguration
 from accelerate.state import AcceleratorState
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from torch.utils.data import DataLoader, Dataset
 
 from grepq_iqa.errors import UsageError
@@ -29,6 +31,8 @@ from grepq_iqa.training.processes import share_of
 from grepq_iqa.training.shared_memory import warn_if_small
 
 Batch = dict[str, Tensor]
+
+AVERAGE = "average.safetensors"
 
 
 @dataclass(frozen=True)
@@ -44,6 +48,8 @@ class LoopSettings:
         mixed_precision: "no", "bf16" or "fp16", as in accelerate.
         identity: what the run depends on, JSON-ready; a checkpoint of another is not gone on from.
         epoch_items: items of an epoch, whose last batch is then short; 0: batches run on into the next epoch.
+        averaging: decay of an exponential moving average of weights and running statistics, kept in checkpoints as
+            ``average.safetensors``; 0 keeps none.
     """
 
     out: Path
@@ -54,6 +60,7 @@ class LoopSettings:
     mixed_precision: str = "no"
     identity: Mapping[str, Any] = field(default_factory=dict)
     epoch_items: int = 0
+    averaging: float = 0.0
 
     def items(self, step: int) -> range:
         """The items of step ``step``, counted from 0."""
@@ -102,9 +109,14 @@ def run(
     ]
     if processes > 1 and device.type == "cuda":
         model = nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
+    own = model
+    average = _averaged(own, settings.averaging, device) if settings.averaging else None
     model, optimizer, schedule = accelerator.prepare(model, optimizer, schedule)
     if checkpoint:
         accelerator.load_state(str(checkpoint))
+        if average is not None:
+            average.module.load_state_dict(load_file(checkpoint / AVERAGE))
+            average.n_averaged.fill_(done)
     if settings.workers and shares:
         warn_if_small(data[shares[0][0][0]], settings.workers, settings.batch_size // processes)
     loader = DataLoader(
@@ -125,6 +137,8 @@ def run(
         accelerator.backward(loss)
         optimizer.step()
         schedule.step()
+        if average is not None:
+            average.update_parameters(own)
         value = float(accelerator.reduce(loss.detach(), "mean"))
         if not math.isfinite(value):
             raise FloatingPointError(f"the loss became {value} at step {step}; lower the learning rate")
@@ -132,7 +146,7 @@ def run(
         ended = time.monotonic()
         metrics.add(row | {"seconds": round(ended - started, 3), "waited": round(started - asked, 3)})
         if step % settings.save_every == 0 or step == settings.steps:
-            _save(accelerator, settings, step)
+            _save(accelerator, settings, step, average)
         asked = time.monotonic()
     metrics.close()
 
@@ -177,7 +191,19 @@ def steps_done(settings: LoopSettings) -> int:
     return int(stored["step"])
 
 
-def _save(accelerator: Accelerator, settings: LoopSettings, step: int) -> None:
+def weights_of(checkpoint: Path) -> dict[str, Tensor]:
+    """The weights that a checkpoint leaves for use: the averaged ones where the run averaged."""
+    average = checkpoint / AVERAGE
+    return load_file(average if average.exists() else checkpoint / "model.safetensors")
+
+
+def _averaged(model: nn.Module, decay: float, device: torch.device) -> AveragedModel:
+    """A moving average of ``model``. Buffers take part: BatchNorm's own are those of some ten batches."""
+    update = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
+    return AveragedModel(model, device=device, multi_avg_fn=update, use_buffers=True)
+
+
+def _save(accelerator: Accelerator, settings: LoopSettings, step: int, average: AveragedModel | None) -> None:
     """Write the checkpoint beside the old one, then swap; a kill between the two moves leaves the old one findable."""
     accelerator.wait_for_everyone()
     fresh, current, old = (settings.out / name for name in ("checkpoint.new", "checkpoint", "checkpoint.old"))
@@ -185,6 +211,9 @@ def _save(accelerator: Accelerator, settings: LoopSettings, step: int) -> None:
     accelerator.wait_for_everyone()  # every process leaves the state of its random numbers there
     if accelerator.is_main_process:
         record = {"step": step, "identity": dict(settings.identity)}
+        if average is not None:
+            tensors = {name: tensor.cpu().contiguous() for name, tensor in average.module.state_dict().items()}
+            save_file(tensors, fresh / AVERAGE)
         (fresh / "step.json").write_text(json.dumps(record), encoding="utf-8")
         shutil.rmtree(old, ignore_errors=True)
         if current.exists():

@@ -9,14 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from grepq_iqa.encoders.low_level import LowLevelEncoder
 from grepq_iqa.errors import UsageError
 from grepq_iqa.training.data.contrastive_views import ContrastiveViews, as_float
 from grepq_iqa.training.data.prepare import Prepared
-from grepq_iqa.training.loop import Batch, LoopSettings, last_checkpoint, run, steps_done, warmup_cosine
+from grepq_iqa.training.loop import Batch, LoopSettings, last_checkpoint, run, steps_done, warmup_cosine, weights_of
 from grepq_iqa.training.losses.qcl import QualityContrastiveLoss
 from grepq_iqa.training.processes import is_first, wait_for_all
 from grepq_iqa.training.recipe import LowLevelRecipe, describe
@@ -66,7 +65,9 @@ def train_low_level(
     data = ContrastiveViews(photographs.photographs, recipe, steps * recipe.batch_images, kept)
     identity = _identity(describe(recipe), photographs.sha256, mixed_precision)
     epoch = len(photographs.photographs) if recipe.short_batches else 0
-    settings = LoopSettings(out, steps, recipe.batch_images, save_every, workers, mixed_precision, identity, epoch)
+    settings = LoopSettings(
+        out, steps, recipe.batch_images, save_every, workers, mixed_precision, identity, epoch, recipe.averaging
+    )
     if resume:
         steps_done(settings)  # before the record of the run there is written over
     wait_for_all()
@@ -81,7 +82,7 @@ def train_low_level(
             steps={"low_level": steps},
         )
     run(encoder, loss_of, data, optimizer, schedule, settings, resume=resume)
-    return encoder.eval()
+    return read_low_level(out).encoder
 
 
 @dataclass(frozen=True)
@@ -107,7 +108,7 @@ def read_low_level(out: Path) -> LowLevelRun:
     if checkpoint is None:
         raise UsageError(f"{out} holds no checkpoint of `low-level`")
     encoder = LowLevelEncoder()
-    encoder.load_state_dict(load_file(checkpoint / "model.safetensors"))
+    encoder.load_state_dict(weights_of(checkpoint))
     record = read_record(out)
     stored = json.loads((checkpoint / "step.json").read_text(encoding="utf-8"))
     settings, precision = record["settings"]["low_level"], record["mixed_precision"]["low_level"]

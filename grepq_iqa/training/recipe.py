@@ -41,6 +41,7 @@ class LowLevelRecipe:
             its running statistics twice a step.
         short_batches: the last batch of an epoch is as short as it comes; otherwise batches run on into the next.
         similarity_power: FSIM is raised to this power before it weights pairs; the paper's is 1.
+        averaging: decay of the moving average of the weights that is the result of the run; 0: the last weights are.
     """
 
     crop: int
@@ -64,6 +65,7 @@ class LowLevelRecipe:
     equal_cells: bool = False
     separate_views: bool = False
     short_batches: bool = False
+    averaging: float = 0.0
 
 
 @dataclass(frozen=True)
