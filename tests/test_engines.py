@@ -310,6 +310,41 @@ def test_a_forked_pool_does_not_hang(photos):
     assert done.returncode == 0, done.stderr
 
 
+LEAVING = """
+import os, random, sys, time
+import numpy as np
+from PIL import Image
+from grepq_iqa import GRepQ
+
+model = GRepQ.from_pretrained(engine="onnx")
+noise = np.random.default_rng(0).integers(0, 255, (96, 96, 3), dtype=np.uint8)
+alone = float(model.score(Image.fromarray(noise)))
+chance = random.Random(0)
+for left in range(300):
+    model.score(Image.fromarray(noise))
+    time.sleep(chance.choice([0, 0.0002, 0.001, 0.003, 0.01]))  # the threads are busy, about to sleep, or asleep
+    if (child := os.fork()) == 0:
+        if left % 50 == 0:
+            assert abs(float(model.score(Image.fromarray(noise))) - alone) < 1e-3
+        del model
+        os._exit(0)
+    end = time.monotonic() + 30
+    while not (ended := os.waitpid(child, os.WNOHANG))[0]:
+        if time.monotonic() > end:
+            os.kill(child, 9)
+            sys.exit(f"child {left} hangs")
+        time.sleep(0.002)
+    assert ended[1] == 0, (left, ended)
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system does not fork")
+def test_a_forked_child_can_let_go_of_the_model():
+    """ONNX Runtime waits for a session's threads when the session is freed, and a child has none of them."""
+    done = subprocess.run([sys.executable, "-c", LEAVING], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+
+
 def test_the_bundled_files_stay_small():
     sizes = {name: path.stat().st_size for name, path in resolve("compact").files.items()}
     assert sum(sizes.values()) < 90e6 and sizes[INT8_GRAPH] < 30e6

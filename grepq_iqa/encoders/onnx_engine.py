@@ -7,9 +7,11 @@ that the other computes on. The embedding is left to `grepq_iqa.encoders.project
 
 from __future__ import annotations
 
+import ctypes
 import os
 from pathlib import Path
 from typing import Any, NamedTuple
+from weakref import WeakSet
 
 import numpy as np
 from numpy.typing import NDArray
@@ -68,8 +70,8 @@ class OnnxEngine:
 
     def __init__(self, graph: Path, encoder_hash: str, dtype: str) -> None:
         self.dtype = dtype
-        self._graph, self._process = graph, os.getpid()
-        self._session = _session(graph)
+        self._graph = graph
+        self._session: Any = _session(graph)
         self.agreement: float | None
         made_of, self.agreement = _notes(self._session)
         if made_of != encoder_hash:
@@ -80,13 +82,32 @@ class OnnxEngine:
                 "export it again with `grepq export --format onnx`, or use engine torch",
             )
         self.features_hash = sha256_of(graph)
+        _engines.add(self)
 
     def encode(self, images: Array) -> Encoded:
         """As `grepq_iqa.encoders.engine.Engine`."""
-        if os.getpid() != self._process:  # a forked child has the session, but none of its threads
-            self._session, self._process = _session(self._graph), os.getpid()
+        if self._session is None:
+            self._session = _session(self._graph)
         low, windows, high = self._session.run(list(OUTPUTS), {INPUT: np.ascontiguousarray(images, dtype=np.float32)})
         return Encoded(high, low, tuple([one] for one in windows))
+
+    def begin_anew(self) -> None:
+        """Leave the session of the process that this one was forked from, and open another when there is need."""
+        # Freed, a session waits for its threads, of which a forked child has none: it is kept for ever instead.
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(self._session))
+        self._session = None
+
+
+_engines: WeakSet[OnnxEngine] = WeakSet()
+
+
+def _begin_anew_in_a_child() -> None:
+    for engine in list(_engines):
+        engine.begin_anew()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_begin_anew_in_a_child)
 
 
 def has_onnxruntime() -> bool:
