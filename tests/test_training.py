@@ -14,6 +14,7 @@ import torch
 from conftest import needs
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from safetensors.torch import load_file
 
 from grepq_iqa.errors import UsageError
 from grepq_iqa.files import sha256_of
@@ -278,7 +279,7 @@ def test_recipes_name_wrong_settings(tmp_path):
 def tiny_recipe():
     return load_recipe(
         "compact", "low_level", LowLevelRecipe, crop=64, grid=1, distortions_per_image=1, batch_images=1, steps=4,
-        warmup_steps=1,
+        warmup_steps=1, averaging=0.5,
     )  # fmt: skip
 
 
@@ -311,6 +312,28 @@ def test_two_runs_and_a_resumed_run_have_one_loss_curve(prepared, tiny_recipe, t
     assert run.record["steps"] == {"low_level": 4}
     for a, b in zip(whole.state_dict().values(), run.encoder.state_dict().values(), strict=True):
         torch.testing.assert_close(a, b)
+
+
+@pytest.mark.parametrize("decay", [0.0, 0.5, 0.9])
+def test_the_weights_left_are_a_moving_average(prepared, tiny_recipe, tmp_path, decay, monkeypatch):
+    seen, saved = [], loop._save
+
+    def save(accelerator, settings, step, average):
+        saved(accelerator, settings, step, average)
+        seen.append(load_file(settings.out / "checkpoint" / "model.safetensors"))
+
+    monkeypatch.setattr(loop, "_save", save)
+    recipe = replace(tiny_recipe, averaging=decay)
+    encoder = train_low_level(prepared, recipe, tmp_path, workers=0, save_every=1)
+    assert len(seen) == 4
+    for name, tensor in encoder.state_dict().items():
+        expected = seen[0][name].double()
+        for later in seen[1:]:
+            expected = decay * expected + (1 - decay) * later[name].double()
+        if tensor.is_floating_point():  # else a count of batches
+            torch.testing.assert_close(tensor.double(), expected, rtol=1e-5, atol=1e-7)
+    last = seen[-1]["trunk.bn1.running_var"]
+    assert torch.equal(encoder.state_dict()["trunk.bn1.running_var"], last) == (decay == 0)
 
 
 @pytest.mark.parametrize("changed", ["settings", "photographs", "mixed_precision"])
@@ -352,11 +375,13 @@ def test_the_record_of_a_new_run_is_not_told_of_an_old_checkpoint(prepared, tiny
 
 
 def test_a_checkpoint_of_version_0_1_is_gone_on_from(prepared, tiny_recipe, tmp_path):
-    whole = train_low_level(prepared, tiny_recipe, tmp_path, workers=0)
+    train_low_level(prepared, tiny_recipe, tmp_path, workers=0)
+    whole = load_file(tmp_path / "checkpoint" / "model.safetensors")
     (tmp_path / "checkpoint" / "step.json").write_text('{"step": 4}')
+    (tmp_path / "checkpoint" / loop.AVERAGE).unlink()
     (tmp_path / "run.json").unlink()
     with pytest.raises(UsageError, match=r"no run\.json.*--resume"):
         read_low_level(tmp_path)
     train_low_level(prepared, tiny_recipe, tmp_path, workers=0, resume=True)
-    for a, b in zip(whole.state_dict().values(), read_low_level(tmp_path).encoder.state_dict().values(), strict=True):
-        torch.testing.assert_close(a, b)
+    for name, tensor in read_low_level(tmp_path).encoder.state_dict().items():
+        torch.testing.assert_close(tensor, whole[name])

@@ -114,7 +114,7 @@ def run(
     model, optimizer, schedule = accelerator.prepare(model, optimizer, schedule)
     if checkpoint:
         accelerator.load_state(str(checkpoint))
-        if average is not None:
+        if average is not None and (checkpoint / AVERAGE).exists():  # version 0.1 kept none: it begins here
             average.module.load_state_dict(load_file(checkpoint / AVERAGE))
             average.n_averaged.fill_(done)
     if settings.workers and shares:
