@@ -13,9 +13,8 @@ from grepq_iqa.encoders.pooled_efficientnet import PooledEfficientNet
 from grepq_iqa.encoders.predicted_fsim import PREDICTED_FSIM, PredictedFsim, from_state, to_state
 from grepq_iqa.errors import UsageError
 from grepq_iqa.files import write_atomically
-from grepq_iqa.training.data.prepare import Prepared
+from grepq_iqa.training.data.prepare import Prepared, evenly
 from grepq_iqa.training.fine_detail_run import read_fine_detail
-from grepq_iqa.training.high_level.pooled_features import evenly
 from grepq_iqa.training.high_level.run_files import read_high_level
 from grepq_iqa.training.parts_check import parts_read
 from grepq_iqa.training.predicted_fsim import Read, Reader, fit_predicted_fsim, read_series, read_unlabeled

@@ -192,10 +192,13 @@ class ExportRecipe:
     Attributes:
         most: unlabeled images for the tables of quantiles and scales, at most.
         max_side: longest side that the model looks at, in pixels; 0 for any.
+        statistics: unlabeled images on which BatchNorm of the low-level encoder is estimated anew, see
+            `batch_statistics`; 0 keeps what training left.
     """
 
     most: int = 2500
     max_side: int = 1024
+    statistics: int = 0
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -129,6 +129,12 @@ def read_index(out: Path) -> Prepared:
         raise UsageError(f"{out} holds no {INDEX}: run `python -m grepq_iqa.training prepare` first") from None
     except (ValueError, KeyError, TypeError) as error:
         raise UsageError(f"{out / INDEX} is broken ({error}): delete it and prepare again") from error
+
+
+def evenly(photographs: Sequence[Photograph], count: int) -> list[Photograph]:
+    """``count`` of the photographs, evenly taken from the list; all where it has no more."""
+    some = min(count, len(photographs))
+    return [photographs[index * len(photographs) // some] for index in range(some)]
 
 
 def read_hashes(path: Path | None) -> frozenset[str]:

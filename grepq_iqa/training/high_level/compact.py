@@ -15,11 +15,10 @@ from torch import Tensor
 
 from grepq_iqa.encoders.high_level import HighLevelEncoder
 from grepq_iqa.encoders.pooled_efficientnet import PooledEfficientNet
-from grepq_iqa.training.data.prepare import Prepared
+from grepq_iqa.training.data.prepare import Prepared, evenly
 from grepq_iqa.training.high_level.distortion_head import OUTPUTS, DistortionHeadRecipe, train_distortion_head
 from grepq_iqa.training.high_level.imagenet import imagenet_provenance, load_imagenet
 from grepq_iqa.training.high_level.pooled_features import (
-    evenly,
     pool_clean_copies,
     pool_photographs,
     pool_severity_series,

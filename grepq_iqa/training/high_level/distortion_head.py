@@ -23,8 +23,8 @@ from grepq_iqa.encoders.pooled_efficientnet import PooledEfficientNet
 from grepq_iqa.errors import UsageError
 from grepq_iqa.files import replacing
 from grepq_iqa.training.data.distorted_copies import FAMILIES, DistortedCopies
-from grepq_iqa.training.data.prepare import Photograph, Prepared
-from grepq_iqa.training.high_level.pooled_features import evenly, pool_photographs
+from grepq_iqa.training.data.prepare import Photograph, Prepared, evenly
+from grepq_iqa.training.high_level.pooled_features import pool_photographs
 from grepq_iqa.training.loop import Batch, LoopSettings, run, warmup_cosine
 from grepq_iqa.training.losses.distortion import DistortionLoss
 from grepq_iqa.training.processes import first_before_others, is_first

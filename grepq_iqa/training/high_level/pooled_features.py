@@ -92,12 +92,6 @@ def pool_severity_series(
     )
 
 
-def evenly(photographs: Sequence[Photograph], count: int) -> list[Photograph]:
-    """``count`` of the photographs, evenly taken from the list; all where it has no more."""
-    some = min(count, len(photographs))
-    return [photographs[index * len(photographs) // some] for index in range(some)]
-
-
 def pool_photographs(
     pool: Callable[[Tensor], Tensor], photographs: Sequence[Photograph], out: Path, weights: str
 ) -> Tensor:
