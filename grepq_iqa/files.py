@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shutil
+import tempfile
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,17 +14,32 @@ from pathlib import Path
 _LONGEST_PREFIX = 100  # of a temporary name: most file systems take 255 bytes
 
 
+def is_stream(path: str | os.PathLike[str]) -> bool:
+    """Whether what is written there is kept in no file of that name: a device, a pipe, or ``/dev/stdout``."""
+    place = Path(path)
+    of_system = Path(os.path.abspath(place)).parent in (Path("/dev"), Path("/dev/fd"))  # noqa: PTH100
+    return place.exists() and not place.is_dir() and (of_system or not place.is_file())
+
+
 @contextmanager
 def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
     """A temporary path beside ``path`` to write to, which takes its place when the block ends well.
 
     Whoever reads ``path`` meanwhile sees the old content or the new, never a part. Permissions are those that the
-    process's umask gives a new file. Folders are made; after an error nothing is left behind.
+    process's umask gives a new file. Folders are made; after an error nothing is left behind. A device or a pipe is
+    not replaced: it gets what was written when the block ends well.
 
     Raises:
         OSError: the folder cannot be made or written to.
     """
     target = Path(path)
+    if is_stream(target):
+        with tempfile.TemporaryDirectory() as folder:
+            whole = Path(folder) / f"whole{target.suffix}"
+            yield whole
+            with whole.open("rb") as content, target.open("wb") as stream:
+                shutil.copyfileobj(content, stream)
+        return
     target.parent.mkdir(parents=True, exist_ok=True)
     # The ending stays: savers such as matplotlib's choose their format by it.
     beside = target.with_name(f".{target.stem[:_LONGEST_PREFIX]}.{uuid.uuid4().hex[:8]}.part{target.suffix}")

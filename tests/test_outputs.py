@@ -203,6 +203,54 @@ def test_what_cannot_be_gone_on_with_is_said(grepq, folder, tmp_path, tiny_model
     assert status == 2 and "damaged" in err and len(err.splitlines()) == 1
 
 
+@pytest.mark.parametrize(("name", "options"), [("rows.csv", []), ("rows.jsonl", ["--sort", "best"])])
+def test_rows_that_a_person_changed_are_not_replaced_unasked(grepq, folder, tmp_path, tiny_model, name, options):
+    output = tmp_path / name
+    score = ("score", folder / "a.jpg", folder / "b.jpg", "-o", output, "-m", tiny_model, *options)
+    assert grepq(*score)[0] == grepq(*score)[0] == 0  # as it was left, a second run replaces it
+    corrected = output.read_text().replace("b.jpg", "renamed.jpg")
+    output.write_text(corrected)
+    status, _, err = grepq(*score)
+    assert status == 2 and "changed since" in err and str(output) in err and "--overwrite" in err
+    assert output.read_text() == corrected
+    status, _, err = grepq(*score, "--resume")  # goes on behind what the person left, and takes that as its own
+    names = [path for path in ("a.jpg", "b.jpg", "renamed.jpg") if path in output.read_text()]
+    assert status == 0 and names == ["a.jpg", "b.jpg", "renamed.jpg"], err
+    assert grepq(*score)[0] == 0 and "renamed.jpg" not in output.read_text()
+    output.write_text(corrected)
+    assert grepq(*score, "--overwrite")[0] == 0 and "renamed.jpg" not in output.read_text()
+
+
+def test_rows_of_a_run_that_was_killed_may_be_replaced(grepq, folder, tmp_path, tiny_model):
+    output = tmp_path / "rows.csv"
+    score = ("score", folder / "a.jpg", folder / "b.jpg", "-o", output, "-m", tiny_model)
+    assert grepq(*score)[0] == 0
+    settings = tmp_path / "rows.csv.meta.json"
+    record = json.loads(settings.read_text())
+    settings.write_text(json.dumps({key: value for key, value in record.items() if key != "sha256"}))
+    output.write_bytes(output.read_bytes()[:-5])
+    assert grepq(*score)[0] == 0 and len(output.read_text().splitlines()) == 3
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no named pipes here")
+@pytest.mark.parametrize("options", [[], ["--sort", "best"]])
+def test_a_pipe_gets_the_rows_and_stays_a_pipe(grepq, folder, tmp_path, tiny_model, options):
+    pipe = tmp_path / "rows.csv"
+    os.mkfifo(pipe)
+    with subprocess.Popen(["cat", pipe], stdout=subprocess.PIPE, text=True) as reader:
+        status, _, err = grepq("score", folder / "a.jpg", folder / "b.jpg", "-o", pipe, "-m", tiny_model, *options)
+        out = reader.communicate(timeout=60)[0]
+    assert status == 0, err
+    assert [Path(row["path"]).name for row in csv.DictReader(out.splitlines())] in (
+        ["a.jpg", "b.jpg"],
+        ["b.jpg", "a.jpg"],
+    )
+    assert stat.S_ISFIFO(pipe.stat().st_mode) and sorted(path.name for path in tmp_path.iterdir()) == [
+        "photos",
+        "rows.csv",
+    ]
+
+
 def test_a_limit_on_pixels_of_ones_own(grepq, folder, tmp_path, tiny_model):
     with Image.open(folder / "a.jpg") as picture:
         picture.resize((600, 500)).save(folder / "large.png")

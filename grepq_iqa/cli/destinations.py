@@ -1,7 +1,7 @@
 """One rule for every command that writes: what may take the place of what.
 
-An existing file is replaced only where it is known to be one of ours, or ``--overwrite`` is given; never one that is
-among the inputs, and never a table that holds ratings, which are a person's work.
+An existing file is replaced only where it is known to be one of ours, and as we left it, or ``--overwrite`` is given;
+never one that is among the inputs, and never a table that holds ratings, which are a person's work.
 """
 
 from __future__ import annotations
@@ -13,23 +13,27 @@ import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
+from grepq_iqa.cli.row_record import is_changed
 from grepq_iqa.data.labels import IMAGE_ALIASES, MOS_ALIASES
 from grepq_iqa.data.pair_table import holds_answers
 from grepq_iqa.data.tables import SUFFIXES, read_table
 from grepq_iqa.errors import LabelsError, UsageError
-from grepq_iqa.files import same_file_key
+from grepq_iqa.files import is_stream, same_file_key
 from grepq_iqa.rows import RESULT_FIELDS
 from grepq_iqa.text import MARK
 
 _ENDS = 1 << 16  # bytes at both ends of a file in which its metadata stand
 
 
-def require_writable(output: Path, *, overwrite: bool = False, inputs: Iterable[str | os.PathLike[str]] = ()) -> None:
+def require_writable(
+    output: Path, *, overwrite: bool = False, resume: bool = False, inputs: Iterable[str | os.PathLike[str]] = ()
+) -> None:
     """Refuse a destination before any work is done for it.
 
     Args:
         output: a file to be written.
         overwrite: whether the user asked to replace what is there.
+        resume: whether rows that are there stay.
         inputs: files that the command reads.
 
     Raises:
@@ -46,8 +50,13 @@ def require_writable(output: Path, *, overwrite: bool = False, inputs: Iterable[
         return
     if output.is_dir():
         raise UsageError(f"{output} is a folder; give the name of a file")
-    if not output.is_file():  # a device or a pipe keeps nothing that could be lost
+    if is_stream(output):  # a device or a pipe keeps nothing that could be lost
         return
+    if not overwrite and not resume and is_results(output) and is_changed(output):
+        raise UsageError(
+            f"{output} has been changed since grepq wrote it; give another name, --resume to go on behind its rows, or "
+            "--overwrite"
+        )
     if output.stat().st_size and not is_results(output) and not _has_mark(output):
         if holds_ratings(output):
             raise UsageError(f"{output} holds ratings and is not replaced; give another name, or delete it yourself")

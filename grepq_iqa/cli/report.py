@@ -26,7 +26,7 @@ from grepq_iqa.cli.options import (
 )
 from grepq_iqa.cli.ordering import MosLowerIsBetter, lowest_is_best
 from grepq_iqa.cli.progress import track
-from grepq_iqa.cli.row_file import settings_beside
+from grepq_iqa.cli.row_record import settings_beside
 from grepq_iqa.cli.streaming import say_skipped
 from grepq_iqa.errors import ImageError, UsageError
 from grepq_iqa.text import printable

@@ -10,18 +10,17 @@ import io
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import IO, Any
 
-from grepq_iqa._version import __version__
 from grepq_iqa.cli.destinations import is_results
 from grepq_iqa.cli.output import Format, RowWriter, stdout_for_names
+from grepq_iqa.cli.row_record import compare_settings, record_of, settings_beside, write_record
 from grepq_iqa.errors import UsageError
-from grepq_iqa.files import replacing, same_file_key, write_atomically
+from grepq_iqa.files import replacing, same_file_key
 from grepq_iqa.rows import LISTS, RESULT_FIELDS, TABLE_FIELDS, TEXTS
-from grepq_iqa.text import MARK
 
 
 class RowFile:
@@ -79,6 +78,8 @@ class RowFile:
                 self._writer.finish()
             if self._stream is not None and self._output is not None:
                 self._stream.close()
+                with suppress(*([] if kind is None else [OSError])):  # what went wrong first is what is told
+                    write_record(self._output, self._record, finished=True)
 
     def write(self, row: Mapping[str, Any]) -> None:
         """One row; it has left this process when this returns.
@@ -109,7 +110,7 @@ class RowFile:
         if self._output is None:
             return stdout_for_names()
         self._output.parent.mkdir(parents=True, exist_ok=True)
-        write_atomically(settings_path(self._output), json.dumps(self._record, indent=1) + "\n")
+        write_record(self._output, self._record, finished=False)
         mode = "a" if self._kept else "w"
         if self._kept:
             os.truncate(self._output, self._whole)
@@ -143,11 +144,6 @@ class RowFile:
         self.done = {same_file_key(path) for path in paths}
 
 
-def record_of(command: str, settings: Mapping[str, Any]) -> dict[str, Any]:
-    """What stands beside or in a file of rows: who wrote it, and with which settings."""
-    return {"generator": f"{MARK} {__version__}", "command": command, "settings": dict(settings)}
-
-
 def write_rows_whole(
     command: str, output: Path, format: Format, settings: Mapping[str, Any], rows: Iterable[Mapping[str, Any]]
 ) -> None:
@@ -168,7 +164,9 @@ def write_rows_whole(
             for row in rows:
                 writer.write(row)
             writer.finish()
-        write_atomically(settings_path(output), json.dumps(record, indent=1) + "\n")
+        write_record(output, record, finished=False)
+    with explained(output):
+        write_record(output, record, finished=True)
 
 
 def read_rows(output: Path, command: str, format: Format, settings: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -193,40 +191,6 @@ def read_rows(output: Path, command: str, format: Format, settings: Mapping[str,
         raise UsageError(f"{output} is damaged or not {format.value} ({error}); give another --output") from error
 
 
-def compare_settings(output: Path, known: Mapping[str, Any], settings: Mapping[str, Any]) -> None:
-    """Refuse to go on behind rows of other settings.
-
-    Raises:
-        UsageError: they are others; the message names those that differ.
-    """
-    wanted = json.loads(json.dumps(dict(settings)))
-    differ = [key for key in sorted(wanted.keys() | known.keys()) if wanted.get(key) != known.get(key)]
-    if differ:
-        was = ", ".join(f"{key} {known.get(key)}, now {wanted.get(key)}" for key in differ)
-        raise UsageError(f"{output} was written with other settings ({was}); use those, or another --output")
-
-
-def settings_beside(output: Path) -> dict[str, Any]:
-    """Settings of the run that wrote the rows in ``output``.
-
-    Raises:
-        UsageError: they are not there, or cannot be read.
-    """
-    beside = settings_path(output)
-    try:
-        known = json.loads(beside.read_text(encoding="utf-8"))["settings"]
-        if not isinstance(known, dict):
-            raise TypeError("no settings in it")
-        return known
-    except FileNotFoundError:
-        raise UsageError(
-            f"{beside.name} with the settings of {output} is missing, so its rows cannot be gone on with; give "
-            "another --output, or run without --resume"
-        ) from None
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UsageError(f"{beside} cannot be read ({error}); run without --resume") from error
-
-
 @contextmanager
 def explained(output: Path | None) -> Iterator[None]:
     """Errors of the disk become a sentence; a closed pipe is for the program to notice."""
@@ -238,11 +202,6 @@ def explained(output: Path | None) -> Iterator[None]:
         where = output or "the output"
         kept = "; rows so far are kept, go on with --resume" if output else ""
         raise UsageError(f"cannot write {where}: {error.strerror or error}{kept}") from error
-
-
-def settings_path(output: Path) -> Path:
-    """Where the settings of the rows in ``output`` stand."""
-    return output.with_name(f"{output.name}.meta.json")
 
 
 def _rows_in(text: str, format: Format) -> Iterator[dict[str, Any]]:

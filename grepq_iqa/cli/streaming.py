@@ -46,7 +46,8 @@ def require_output(
 
         require_parquet()
     if output is not None:
-        require_writable(output, overwrite=overwrite, inputs=[path for path in paths if path != "-"])
+        given = [path for path in paths if path != "-"]
+        require_writable(output, overwrite=overwrite, resume=resume, inputs=given)
     return chosen
 
 

@@ -1,8 +1,8 @@
 """Rows that can be written only when all are known: those in an order, the best so many, and Parquet.
 
 Until then they are appended to ``NAME.rows.jsonl`` beside the output, so that a killed run loses none and ``--resume``
-goes on behind them; in the end the output is written whole and that file is taken away. Without an output they are held
-in memory, and what there is of them is shown, in order, when the run is interrupted.
+goes on behind them; in the end the output is written whole and that file is taken away. Without an output, or with a
+pipe for one, they are held in memory, and what there is of them is shown, in order, when the run is interrupted.
 """
 
 from __future__ import annotations
@@ -14,9 +14,10 @@ from typing import Any
 
 from grepq_iqa.cli.destinations import is_results
 from grepq_iqa.cli.output import Format, RowWriter, stdout_for_names
-from grepq_iqa.cli.row_file import RowFile, explained, read_rows, settings_path, write_rows_whole
+from grepq_iqa.cli.row_file import RowFile, explained, read_rows, write_rows_whole
+from grepq_iqa.cli.row_record import settings_path
 from grepq_iqa.errors import UsageError
-from grepq_iqa.files import same_file_key
+from grepq_iqa.files import is_stream, same_file_key
 from grepq_iqa.rows import RESULT_FIELDS, TABLE_FIELDS
 
 Rows = list[Mapping[str, Any]]
@@ -59,7 +60,7 @@ class WholeRows:
         self._journal: RowFile | None = None
         self.done: set[str] = set()
         self.failed = 0
-        if output is None:
+        if output is None or is_stream(output):
             return
         journal = journal_path(output)
         if journal.exists() and not is_results(journal) and journal.stat().st_size:
@@ -77,11 +78,11 @@ class WholeRows:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._output is None:
+        if self._journal is None:
             if self._rows and (kind is None or kind is KeyboardInterrupt):
                 self._show()
             return
-        assert self._journal is not None
+        assert self._output is not None
         self._journal.__exit__(kind, error, trace)
         if kind is None and self._rows:
             rows = {same_file_key(row["path"]): row for row in self._rows}  # a file in both is one
@@ -107,6 +108,10 @@ class WholeRows:
         return list(self._rows)
 
     def _show(self) -> None:
+        if self._output is not None:
+            rows = self._arranged(self._rows)
+            write_rows_whole(self._command, self._output, self._format, self._settings, rows)
+            return
         with explained(None):
             fields = (TABLE_FIELDS if self._format is Format.table else RESULT_FIELDS)[self._command]
             writer = RowWriter(self._format, stdout_for_names(), fields, color=self._color)
