@@ -14,12 +14,16 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from grepq_iqa.errors import GrepqError, LabelsError, UsageError
+from grepq_iqa.errors import GrepqError, ImageError, LabelsError, UsageError
+from grepq_iqa.labeling.rating_page import write_pairs_page, write_rating_page
 from grepq_iqa.pages import link_to, shown
 from grepq_iqa.report import contact_sheet, report_page
 from grepq_iqa.report.photograph import Photograph, Reason, read_photographs
 from grepq_iqa.report.picture_folder import PictureFolder
 from grepq_iqa.report.report_page import ReportText, write_report
+from grepq_iqa.server.answers import Refusal
+from grepq_iqa.server.photos import PhotoStore
+from grepq_iqa.server.settings import Settings
 
 
 @pytest.fixture(autouse=True)
@@ -293,6 +297,41 @@ def test_a_picture_folder_writes_no_picture_twice(tmp_path):
     assert pictures.url(one) == first and file.stat().st_mtime_ns == stamp - 10**9
     assert PictureFolder(tmp_path / "s.html", inside=True).url(one).startswith("data:image/jpeg;base64,")
     assert not (tmp_path / "s_files").exists()
+
+
+def test_pages_and_sheets_show_pictures_up_to_the_limit_that_is_given(grepq, photos, tmp_path, tiny_model):
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    with Image.open(photos[0]) as picture:
+        for name, size in (("large", (600, 500)), ("small", (300, 250))):
+            picture.resize(size).save(folder / f"{name}.png")
+    rows, output, sheet = tmp_path / "rows.csv", tmp_path / "report.html", tmp_path / "sheet.png"
+    assert grepq("score", folder, "-m", tiny_model, "-o", rows)[0] == 0
+    report = ("report", rows, "-o", output, "--sheet", sheet)
+
+    def grays() -> int:
+        with Image.open(sheet) as picture:
+            return sum(picture.getpixel((8 + 96 + 200 * column, 8 + 28 + 96)) == (211, 211, 211) for column in (0, 1))
+
+    assert grepq(*report)[0] == 0 and "megapixels, more" not in output.read_text() and grays() == 0
+    grepq(*report, "--max-pixels", 200_000)
+    page = output.read_text()
+    assert page.count("megapixels, more than 0.2") == 2 and grays() == 1  # in its row, for reading and for sorting
+    images = [folder / "large.png", folder / "small.png"]
+    write_rating_page(tmp_path / "page.html", images, ["a", "b"])
+    with pytest.raises(ImageError, match="--max-pixels"):
+        write_rating_page(tmp_path / "page.html", images, ["a", "b"], max_pixels=200_000)
+    with pytest.raises(ImageError, match="--max-pixels"):
+        write_pairs_page(tmp_path / "page.html", images, ["a", "b"], [(0, 1)], max_pixels=200_000)
+    for most, status in ((300_000, 200), (200_000, 404)):
+        store = PhotoStore(Settings(), images, most)
+        try:
+            store.view(store.get(1))
+            assert status == 200
+        except Refusal as refusal:
+            assert refusal.status == status == 404 and "megapixels, more than" in refusal.sentence
+        finally:
+            store.close()
 
 
 def test_a_contact_sheet_breaks_its_rows_and_shows_what_is_gone(folder, tmp_path):

@@ -8,6 +8,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -174,8 +175,9 @@ def _rows(
     features, frames, at = [], [], []
     results = score_paths(model, [shot.picture for shot in shots], features=True, cache=cache)
     value = _value_of(model, lower_is_better)
-    with ThreadPoolExecutor(thread_name_prefix="capture") as pool:
-        known = pool.map(_frame, [shot.picture for shot in shots])
+    pool = ThreadPoolExecutor(thread_name_prefix="capture")
+    try:
+        known = pool.map(partial(_frame, max_pixels=model.max_pixels), [shot.picture for shot in shots])
         pairs = zip(results, known, strict=True)
         for i, (result, frame) in enumerate(track(pairs, "pick", len(shots))):
             taken = None if frame.capture.local is None else frame.capture.local.isoformat(" ")
@@ -187,6 +189,8 @@ def _rows(
                 features.append(result.features)
                 at.append(i)
             rows.append(row)
+    finally:
+        pool.shutdown(cancel_futures=True)  # Ctrl-C waits for none of those to come
     reasons: Counter[str] = Counter()
     if not frames:
         return rows, reasons
@@ -202,7 +206,7 @@ def _rows(
     return rows, reasons
 
 
-def _frame(picture: Path) -> Frame:
+def _frame(picture: Path, *, max_pixels: int) -> Frame:
     from grepq_iqa.data.capture import read_capture
     from grepq_iqa.data.thumbnails import gray_thumbnail
     from grepq_iqa.files import sha256_of
@@ -212,7 +216,7 @@ def _frame(picture: Path) -> Frame:
     thumbnail, digest = None, None
     try:
         digest = sha256_of(picture)
-        thumbnail = gray_thumbnail(picture, SIDE)
+        thumbnail = gray_thumbnail(picture, SIDE, max_pixels=max_pixels)
     except (GrepqError, OSError, ValueError, MemoryError):
         pass  # its row says why, in the words of the scorer
     return Frame(read_capture(picture), thumbnail, digest, 0.0, picture.is_symlink())

@@ -94,6 +94,7 @@ def report(
     for written in (output, sheet):
         if written is not None:
             require_writable(written, overwrite=overwrite, inputs=[path for path in paths if path != "-"])
+    from grepq_iqa.data.images import MAX_PIXELS
     from grepq_iqa.pages import require_pages, shown
     from grepq_iqa.report.picture_folder import PictureFolder
 
@@ -120,9 +121,10 @@ def report(
     if not count:
         say_skipped(skipped)
         raise UsageError("no images found; folders are searched for the usual image endings")
+    most = grepq.max_pixels if grepq is not None else max_pixels or MAX_PIXELS
     if reasons:
         assert grepq is not None
-        rows = _explained(rows, grepq.max_pixels)
+        rows = _explained(rows, most)
     kept = _Kept(track(rows, "report", count))
     heading = title if title is not None else _heading(paths)
     if output is None:
@@ -134,9 +136,9 @@ def report(
         made_with = "" if grepq is None else f"{grepq.name}, weights {grepq.encoder_hash[:12]}."
         text = ReportText(shown(heading), value_name, turned, shown(made_with), _notes(value_name, source, grepq))
         finder = CopyFinder() if grepq is None else CopyFinder(grepq.feature_mean, grepq.feature_scale)
-        kept.failed = write_report(output, kept, text, count=count, finder=finder).failed
+        kept.failed = write_report(output, kept, text, count=count, finder=finder, max_pixels=most).failed
     if sheet is not None:
-        _write_sheet(sheet, kept.ranked, value_name, lower_is_better=turned)
+        _write_sheet(sheet, kept.ranked, value_name, most, lower_is_better=turned)
     say_skipped(skipped)
     if kept.failed:
         typer.echo(f"grepq: {kept.failed} of {count} images could not be used; the report says why", err=True)
@@ -291,7 +293,12 @@ def _heading(paths: list[str]) -> str:
 
 
 def _write_sheet(
-    path: Path, ranked: list[tuple[float, float | None, Path]], value_name: str, *, lower_is_better: bool
+    path: Path,
+    ranked: list[tuple[float, float | None, Path]],
+    value_name: str,
+    max_pixels: int,
+    *,
+    lower_is_better: bool,
 ) -> None:
     from grepq_iqa.report.contact_sheet import Cell, write_contact_sheet
 
@@ -308,6 +315,6 @@ def _write_sheet(
     else:
         rows = [("Best", cells(best_first[:_EACH_END])), ("Worst", cells(best_first[: -_EACH_END - 1 : -1]))]
     try:
-        write_contact_sheet(rows, path, columns=_COLUMNS)
+        write_contact_sheet(rows, path, columns=_COLUMNS, max_pixels=max_pixels)
     except OSError as error:
         raise UsageError(f"cannot write {path}: {error.strerror or error}") from error

@@ -176,7 +176,9 @@ def select(
         # A browser saves to a folder of its own, from which only absolute paths lead back.
         names = [os.path.abspath(image) for image in images]  # noqa: PTH100 - links are kept
         csv_name = output.name if output is not None else "labels.csv"
-        write_rating_page(page, images, names, csv_name=csv_name, lowest=scale[0], highest=scale[1])
+        write_rating_page(
+            page, images, names, csv_name=csv_name, lowest=scale[0], highest=scale[1], max_pixels=grepq.max_pixels
+        )
     if found.failures:
         raise typer.Exit(1)
 
@@ -232,6 +234,7 @@ def _choose_pairs(
             names,
             [(place[left], place[right]) for left, right in chosen.tolist()],
             csv_name=output.name if output is not None else "pairs.csv",
+            max_pixels=grepq.max_pixels,
         )
 
 

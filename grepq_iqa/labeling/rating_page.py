@@ -11,6 +11,7 @@ import io
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from grepq_iqa.data.images import MAX_PIXELS
 from grepq_iqa.data.thumbnails import thumbnail
 from grepq_iqa.errors import UsageError
 from grepq_iqa.pages import data_uri, link_to, shown, write_page
@@ -30,6 +31,7 @@ def write_rating_page(
     csv_name: str = "to-label.csv",
     lowest: float = 1,
     highest: float = 5,
+    max_pixels: int = MAX_PIXELS,
 ) -> None:
     """Write a page to rate pictures on.
 
@@ -39,6 +41,7 @@ def write_rating_page(
         names: how the table shall name each, relative to where the table will be.
         csv_name: file name that the button suggests.
         lowest, highest: ends of the rating scale, worst and best.
+        max_pixels: larger pictures are refused.
 
     Raises:
         ImageError: a picture cannot be read.
@@ -57,7 +60,7 @@ def write_rating_page(
         lowest=f"{lowest:g}",
         highest=f"{highest:g}",
         buttons=[f"{lowest + k:g}" for k in range(int(highest - lowest) + 1)] if whole else [],
-        pictures=_pictures(path, images, names),
+        pictures=_pictures(path, images, names, max_pixels),
         settings={
             "names": list(names),
             "csv": csv_name,
@@ -76,6 +79,7 @@ def write_pairs_page(
     pairs: Sequence[tuple[int, int]],
     *,
     csv_name: str = "pairs.csv",
+    max_pixels: int = MAX_PIXELS,
 ) -> None:
     """Write a page that asks which of two pictures is better.
 
@@ -85,6 +89,7 @@ def write_pairs_page(
         names: how the table shall name each.
         pairs: positions in ``images``, left and right.
         csv_name: file name that the button suggests.
+        max_pixels: larger pictures are refused.
 
     Raises:
         ImageError: a picture cannot be read.
@@ -98,7 +103,7 @@ def write_pairs_page(
         [(_PACKAGE, "templates/pairs.css")],
         [(_PACKAGE, "templates/answers.js"), (_PACKAGE, "templates/pairs.js")],
         count=len(pairs),
-        pictures=_pictures(path, images, names),
+        pictures=_pictures(path, images, names, max_pixels),
         settings={
             "names": list(names),
             "pairs": [list(pair) for pair in pairs],
@@ -108,11 +113,11 @@ def write_pairs_page(
     )
 
 
-def _pictures(page: Path, images: Sequence[Path], names: Sequence[str]) -> Iterator[dict[str, object]]:
+def _pictures(page: Path, images: Sequence[Path], names: Sequence[str], max_pixels: int) -> Iterator[dict[str, object]]:
     """One by one: small pictures of many images need not be held at once."""
     for number, (image, name) in enumerate(zip(images, names, strict=True)):
         stream = io.BytesIO()
-        picture = thumbnail(image, THUMBNAIL_SIDE)
+        picture = thumbnail(image, THUMBNAIL_SIDE, max_pixels=max_pixels)
         picture.save(stream, "JPEG", quality=90, subsampling=0)
         yield {
             "number": number,

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from grepq_iqa.data.images import MAX_PIXELS
 from grepq_iqa.data.thumbnails import thumbnail
 from grepq_iqa.errors import ImageError
 from grepq_iqa.files import replacing
@@ -34,7 +35,11 @@ class Cell:
 
 
 def write_contact_sheet(
-    rows: Sequence[tuple[str, Sequence[Cell]]], path: str | os.PathLike[str], *, columns: int | None = None
+    rows: Sequence[tuple[str, Sequence[Cell]]],
+    path: str | os.PathLike[str],
+    *,
+    columns: int | None = None,
+    max_pixels: int = MAX_PIXELS,
 ) -> None:
     """Draw ``rows``, each a heading and its pictures, and write them as PNG.
 
@@ -42,6 +47,7 @@ def write_contact_sheet(
         rows: headings and pictures.
         path: the .png file; one that is there stays whole until the new one is.
         columns: a row with more pictures goes on in further lines; None: all in one.
+        max_pixels: larger pictures show as gray squares.
 
     Raises:
         OSError: it cannot be written.
@@ -63,7 +69,7 @@ def write_contact_sheet(
         top += _HEADING
         for i, one in enumerate(cells):
             left, upper = _MARGIN + i % columns * cell, top + i // columns * line
-            picture = _picture(one.path)
+            picture = _picture(one.path, max_pixels)
             inset = (_THUMBNAIL - picture.width) // 2, (_THUMBNAIL - picture.height) // 2
             sheet.paste(picture, (left + inset[0], upper + inset[1]))
             name = _fitted(draw, printable(Path(one.path).name), small)
@@ -75,11 +81,11 @@ def write_contact_sheet(
         sheet.save(beside, format="PNG", pnginfo=note)
 
 
-def _picture(path: str | os.PathLike[str]) -> Image.Image:
+def _picture(path: str | os.PathLike[str], max_pixels: int) -> Image.Image:
     from PIL import Image
 
     try:
-        return thumbnail(path, _THUMBNAIL)
+        return thumbnail(path, _THUMBNAIL, max_pixels=max_pixels)
     except ImageError:  # gone since it was scored
         return Image.new("RGB", (_THUMBNAIL, _THUMBNAIL), "lightgray")
 

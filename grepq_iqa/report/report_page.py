@@ -17,6 +17,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from grepq_iqa.data.capture import read_capture
+from grepq_iqa.data.images import MAX_PIXELS
 from grepq_iqa.data.thumbnails import gray_thumbnail, thumbnail_and_size
 from grepq_iqa.errors import ImageError
 from grepq_iqa.pages import link_to, shown, write_page
@@ -67,6 +68,7 @@ def write_report(
     *,
     count: int,
     finder: CopyFinder | None = None,
+    max_pixels: int = MAX_PIXELS,
 ) -> Summary:
     """Write the page; an older one, and its pictures, stay as they are until it is complete.
 
@@ -76,6 +78,7 @@ def write_report(
         text: what the page says of itself.
         count: how many there will be; decides whether small pictures go into the page.
         finder: of near-duplicates; None: by small pictures alone.
+        max_pixels: larger pictures are not shown.
 
     Raises:
         UsageError: the page or its pictures cannot be written.
@@ -83,7 +86,7 @@ def write_report(
     """
     pictures = PictureFolder(path, inside=count <= MOST_INSIDE)
     pictures.require()
-    writer = _Figures(path, pictures, finder or CopyFinder())
+    writer = _Figures(path, pictures, finder or CopyFinder(), max_pixels)
     write_page(
         path,
         (_PACKAGE, "templates/report.html"),
@@ -101,9 +104,10 @@ def write_report(
 class _Figures:
     """Photographs -> what the template shows of each."""
 
-    def __init__(self, page: Path, pictures: PictureFolder, finder: CopyFinder) -> None:
+    def __init__(self, page: Path, pictures: PictureFolder, finder: CopyFinder, max_pixels: int) -> None:
         self.summary = Summary()
         self._page, self._pictures, self._finder = page, pictures, finder
+        self._max_pixels = max_pixels
 
     def figures(self, photographs: Iterable[tuple[Photograph, NDArray[Any] | None]]) -> Iterator[dict[str, Any]]:
         for number, (photograph, features) in enumerate(photographs):
@@ -143,7 +147,9 @@ class _Figures:
             "taken": None,
         }
         try:
-            picture, (row["width"], row["height"]) = thumbnail_and_size(path, THUMBNAIL_SIDE)
+            picture, (row["width"], row["height"]) = thumbnail_and_size(
+                path, THUMBNAIL_SIDE, max_pixels=self._max_pixels
+            )
         except ImageError as problem:
             error = error or problem.reason
         else:

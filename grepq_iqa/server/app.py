@@ -42,7 +42,7 @@ def create_app(model: GRepQ, settings: Settings, photographs: Iterable[Path] = (
     """
     metrics = Metrics()
     table = RatingTable(settings.table)
-    photos = PhotoStore(settings, photographs)
+    photos = PhotoStore(settings, photographs, model.max_pixels)
     queue = ScoringQueue(model, capacity=settings.queue, batch_requests=settings.batch_requests, metrics=metrics)
     metrics.watch_queue(lambda: queue.occupied)
     app = FastAPI(

@@ -198,9 +198,11 @@ async def photo_map(request: Request, number: int) -> Response:
         from grepq_iqa.explain import overlay
 
         source = service.photos.source(photo)
-        found = service.model.explain(source, map=True)
+        model = service.model
+        found = model.explain(source, map=True)
         stream = io.BytesIO()
-        overlay(thumbnail(source, 1024), found.map).convert("RGB").save(stream, "JPEG", quality=90)
+        under = thumbnail(source, 1024, max_pixels=model.max_pixels)
+        overlay(under, found.map).convert("RGB").save(stream, "JPEG", quality=90)
         return stream.getvalue()
 
     return Response(await unless_gone(request, service.queue.call(work)), media_type="image/jpeg")

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from grepq_iqa.batch import Result
 from grepq_iqa.data.formats import RAW_EXTENSIONS
-from grepq_iqa.data.images import DecodedImage
+from grepq_iqa.data.images import MAX_PIXELS, DecodedImage
 from grepq_iqa.data.thumbnails import gray_thumbnail, thumbnail
 from grepq_iqa.errors import GrepqError
 from grepq_iqa.files import sha256_of
@@ -72,10 +72,11 @@ class PhotoStore:
     Args:
         settings: folder and limits.
         paths: the folder's photographs.
+        max_pixels: larger pictures are not shown.
     """
 
-    def __init__(self, settings: Settings, paths: Iterable[Path] = ()) -> None:
-        self._settings = settings
+    def __init__(self, settings: Settings, paths: Iterable[Path] = (), max_pixels: int = MAX_PIXELS) -> None:
+        self._settings, self._max_pixels = settings, max_pixels
         self._numbers = itertools.count(1)
         self._photos: dict[int, Photo] = {}
         self._by_digest: dict[str, Photo] = {}
@@ -141,12 +142,13 @@ class PhotoStore:
 
     def forget_dropped(self) -> None:
         """Take the dropped ones off the page."""
-        for photo in [one for one in self._photos.values() if not one.of_folder]:
-            del self._photos[photo.id]
-            photo.path.unlink(missing_ok=True)
-            self._thumbnail_path(photo).unlink(missing_ok=True)
-        self._by_digest.clear()
-        self._stored = 0
+        with self._lock:
+            for photo in [one for one in self._photos.values() if not one.of_folder]:
+                del self._photos[photo.id]
+                photo.path.unlink(missing_ok=True)
+                self._thumbnail_path(photo).unlink(missing_ok=True)
+            self._by_digest.clear()
+            self._stored = 0
 
     def note_pixels(self, photo: Photo, decoded: DecodedImage) -> None:
         """What is kept of the pixels: a thumbnail, and a smaller one that tells copies. Runs in a decoding thread."""
@@ -154,8 +156,8 @@ class PhotoStore:
             if photo.digest is None:
                 photo.digest = sha256_of(photo.path)
             pixels = decoded.values.transpose(1, 2, 0)
-            photo.gray = gray_thumbnail(pixels)
-            self._thumbnail_path(photo).write_bytes(_jpeg(pixels, THUMBNAIL_SIDE, 85))
+            photo.gray = gray_thumbnail(pixels, max_pixels=self._max_pixels)
+            self._thumbnail_path(photo).write_bytes(_jpeg(pixels, THUMBNAIL_SIDE, 85, self._max_pixels))
             photo.has_thumbnail = True
         except (GrepqError, OSError):  # a full disk costs the thumbnail, not the score
             photo.has_thumbnail = False
@@ -182,7 +184,7 @@ class PhotoStore:
             Refusal: it can no longer be read.
         """
         try:
-            return _jpeg(self.source(photo), VIEW_SIDE, _QUALITY)
+            return _jpeg(self.source(photo), VIEW_SIDE, _QUALITY, self._max_pixels)
         except GrepqError as error:
             reason = getattr(error, "reason", error)
             raise Refusal(404, f"the photograph cannot be shown: {reason}", "unknown") from None
@@ -195,9 +197,9 @@ class PhotoStore:
         return self._temporary / f"thumbnail-{photo.id}.jpg"
 
 
-def _jpeg(source: Any, side: int, quality: int) -> bytes:
+def _jpeg(source: Any, side: int, quality: int, max_pixels: int) -> bytes:
     stream = io.BytesIO()
-    thumbnail(source, side).save(stream, "JPEG", quality=quality, subsampling=0)
+    thumbnail(source, side, max_pixels=max_pixels).save(stream, "JPEG", quality=quality, subsampling=0)
     return stream.getvalue()
 
 
