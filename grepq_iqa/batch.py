@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import os
 import time
 from collections import deque
@@ -33,6 +34,8 @@ NamedSource: TypeAlias = "tuple[str, ImageSource | Callable[[], ImageSource]]"
 BUCKETS_FROM, READ_AHEAD_BUCKETS = 1 << 20, 32
 """An engine for which so many pixels are worth one pass, a GPU, gets pictures of one size together wherever they stand
 among so many that are decoded ahead; on a CPU only neighbors share a pass."""
+
+_KNOWN_IN_A_ROW = 64
 
 
 @dataclass(frozen=True)
@@ -124,20 +127,41 @@ def collect(results: Iterable[Result]) -> Collected:
 
 
 def _score_unknown(model: GRepQ, paths: Iterable[str | os.PathLike[str]], cache: FeatureCache) -> Iterator[Result]:
-    # In order of ``paths``: a finished result from the cache, or the content of a file that is on its way.
+    looked_up = (_look_up(model, os.fspath(path), cache) for path in paths)
+    for path, found in looked_up:
+        if isinstance(found, Result):
+            yield found
+        else:
+            yield from _score_stretch(model, itertools.chain([(path, found)], looked_up), cache)
+
+
+def _look_up(model: GRepQ, path: str, cache: FeatureCache) -> tuple[str, Result | _Content]:
+    """The path, and its finished result from the cache, or the content of a file that the model must see."""
+    content = _Content(_stamp(path), cache.digest(path))
+    entry = cache.read(content.digest)
+    if entry is None or entry.score is None or len(entry.features) != model.feature_dim:
+        return path, content
+    score = dataclasses.replace(entry.score, percentile=model.percentile(entry.score.score))
+    return path, Result(path, score, entry.features, seconds=entry.seconds)
+
+
+def _score_stretch(
+    model: GRepQ, looked_up: Iterator[tuple[str, Result | _Content]], cache: FeatureCache
+) -> Iterator[Result]:
+    """Results, in order, up to where `_KNOWN_IN_A_ROW` are known: those are not held back to look for more to do."""
     order: deque[Result | _Content] = deque()
 
     def unknown() -> Iterator[str]:
-        for given in paths:
-            path = os.fspath(given)
-            content = _Content(_stamp(path), cache.digest(path))
-            entry = cache.read(content.digest)
-            if entry is None or entry.score is None or len(entry.features) != model.feature_dim:
-                order.append(content)
-                yield path
+        in_a_row = 0
+        for path, found in looked_up:
+            order.append(found)
+            if isinstance(found, Result):
+                in_a_row += 1
+                if in_a_row == _KNOWN_IN_A_ROW:
+                    return
             else:
-                score = dataclasses.replace(entry.score, percentile=model.percentile(entry.score.score))
-                order.append(Result(path, score, entry.features, seconds=entry.seconds))
+                in_a_row = 0
+                yield path
 
     for result in _score_all(model, _named(unknown())):
         while isinstance(known := order.popleft(), Result):

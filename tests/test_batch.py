@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from grepq_iqa import batch
+from grepq_iqa import GRepQ, batch
+from grepq_iqa.feature_cache import FeatureCache, model_key
 
 
 @pytest.fixture(scope="module")
@@ -140,6 +141,41 @@ def test_names_are_asked_for_only_just_ahead(compact, photos):
         assert len(asked) <= seen + batch.READ_AHEAD
     stream.close()
     assert len(asked) < 40
+
+
+def test_what_is_known_comes_at_once_and_what_is_not_does_not_wait_for_the_rest(tiny_model, tmp_path):
+    tiny = GRepQ.from_pretrained(tiny_model, device="cpu")
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for number in range(4):
+        Image.effect_noise((100, 100), 20 + number).convert("RGB").save(folder / f"{number}.png")
+    pictures = [str(folder / f"{number}.png") for number in range(4)]
+    cache = FeatureCache(tmp_path / "features", model_key(tiny))
+    known = list(batch.score_paths(tiny, pictures[:2], features=True, cache=cache))
+    asked = []
+
+    def names(paths):
+        for path in paths:
+            asked.append(path)
+            yield path
+
+    many = pictures[:2] * 300
+    stream = batch.score_paths(tiny, names(many), cache=cache)
+    for seen in range(1, 20):
+        assert next(stream).score == known[(seen + 1) % 2].score and len(asked) == seen
+    stream.close()
+    asked.clear()
+    new = [pictures[2], *many, str(folder / "gone.png"), *pictures[:2] * 40, pictures[3], pictures[0]]
+    stream = batch.score_paths(tiny, names(new), features=True, cache=cache)
+    results = [next(stream)]
+    assert len(asked) <= batch.READ_AHEAD + batch._KNOWN_IN_A_ROW
+    results += stream
+    assert [result.path for result in results] == new
+    assert [result.path for result in results if result.score is None] == [str(folder / "gone.png")]
+    plain = {result.path: result for result in batch.score_paths(tiny, [*pictures, *pictures])}
+    for result in results:
+        if result.score is not None:
+            assert float(result.score) == pytest.approx(float(plain[result.path].score), abs=1e-6)
 
 
 def test_results_are_not_kept(compact, photos):
