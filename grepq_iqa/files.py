@@ -27,7 +27,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
 
     Whoever reads ``path`` meanwhile sees the old content or the new, never a part. Permissions are those that the
     process's umask gives a new file. Folders are made; after an error nothing is left behind. A device or a pipe is
-    not replaced: it gets what was written when the block ends well.
+    not replaced: it gets what was written when the block ends well, behind what it holds if it leads to a file.
 
     Raises:
         OSError: the folder cannot be made or written to.
@@ -37,7 +37,7 @@ def replacing(path: str | os.PathLike[str]) -> Iterator[Path]:
         with tempfile.TemporaryDirectory() as folder:
             whole = Path(folder) / f"whole{target.suffix}"
             yield whole
-            with whole.open("rb") as content, target.open("wb") as stream:
+            with whole.open("rb") as content, target.open("ab") as stream:
                 shutil.copyfileobj(content, stream)
         return
     target.parent.mkdir(parents=True, exist_ok=True)

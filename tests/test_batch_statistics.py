@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import pytest
 import torch
 from torch import nn
 
 from grepq_iqa.data.images import load_image
 from grepq_iqa.encoders.low_level import LowLevelEncoder
+from grepq_iqa.errors import UsageError
 from grepq_iqa.training.batch_statistics import estimate_statistics
 
 
@@ -60,6 +62,14 @@ def test_statistics_are_means_over_photographs(photos):
     assert not encoder.training and not encoder.trunk.bn1.training
     assert all(layer.momentum == 0.1 for layer in encoder.modules() if isinstance(layer, nn.BatchNorm2d))
     assert all(torch.equal(tensor, before[name]) for name, tensor in encoder.named_parameters())
+
+
+def test_none_to_estimate_on_is_refused_and_changes_nothing():
+    encoder = encoder_of(2)
+    before = {name: tensor.clone() for name, tensor in encoder.state_dict().items()}
+    with pytest.raises(UsageError, match="no photographs"):
+        estimate_statistics(encoder, [])
+    assert all(torch.equal(tensor, before[name]) for name, tensor in encoder.state_dict().items())
 
 
 def test_what_training_left_does_not_matter(photos):

@@ -213,12 +213,74 @@ def test_rows_that_a_person_changed_are_not_replaced_unasked(grepq, folder, tmp_
     status, _, err = grepq(*score)
     assert status == 2 and "changed since" in err and str(output) in err and "--overwrite" in err
     assert output.read_text() == corrected
-    status, _, err = grepq(*score, "--resume")  # goes on behind what the person left, and takes that as its own
-    names = [path for path in ("a.jpg", "b.jpg", "renamed.jpg") if path in output.read_text()]
-    assert status == 0 and names == ["a.jpg", "b.jpg", "renamed.jpg"], err
-    assert grepq(*score)[0] == 0 and "renamed.jpg" not in output.read_text()
-    output.write_text(corrected)
+    for _ in range(2):  # goes on behind what the person left, which stays the person's
+        status, _, err = grepq(*score, "--resume")
+        names = [path for path in ("a.jpg", "b.jpg", "renamed.jpg") if path in output.read_text()]
+        assert status == 0 and names == ["a.jpg", "b.jpg", "renamed.jpg"], err
+        assert grepq(*score)[0] == 2 and "renamed.jpg" in output.read_text()
     assert grepq(*score, "--overwrite")[0] == 0 and "renamed.jpg" not in output.read_text()
+    assert grepq(*score)[0] == 0
+    assert "changed" not in json.loads((tmp_path / f"{name}.meta.json").read_text())
+
+
+def test_a_command_without_resume_does_not_offer_it(grepq, folder, tmp_path, tiny_model):
+    output = tmp_path / "picks.csv"
+    assert grepq("pick", folder, "-o", output, "-m", tiny_model)[0] == 0
+    output.write_text(output.read_text() + "\n")
+    status, _, err = grepq("pick", folder, "-o", output, "-m", tiny_model)
+    assert status == 2 and "changed since" in err and "--resume" not in err
+
+
+def test_changed_parquet_is_not_replaced_unasked(grepq, folder, tmp_path, tiny_model):
+    parquet = pytest.importorskip("pyarrow.parquet")
+    output = tmp_path / "rows.parquet"
+    score = ("score", folder / "a.jpg", folder / "b.jpg", "-o", output, "-m", tiny_model)
+    assert grepq(*score)[0] == grepq(*score)[0] == 0
+    parquet.write_table(parquet.read_table(output).slice(1), output)
+    status, _, err = grepq(*score)
+    assert status == 2 and "changed since" in err and parquet.read_table(output).num_rows == 1
+
+
+@pytest.mark.parametrize("options", [[], ["--sort", "best"]])
+def test_rows_go_through_a_link(grepq, folder, tmp_path, tiny_model, options):
+    link, real = tmp_path / "rows.csv", tmp_path / "elsewhere" / "real.csv"
+    try:
+        link.symlink_to(real)  # which is not there yet
+    except OSError:
+        pytest.skip("no links here")
+    score = ("score", folder / "a.jpg", "-m", tiny_model, *options)
+    for output in (link, real, link):
+        status, _, err = grepq(*score, "-o", output)
+        assert status == 0 and link.is_symlink() and "a.jpg" in real.read_text(), err
+    assert grepq(*score, "-o", link, "--resume")[0] == 0
+    assert sorted(path.name for path in real.parent.iterdir()) == ["real.csv", "real.csv.meta.json"]
+    # The first versions wrote the settings beside the link.
+    (real.parent / "real.csv.meta.json").rename(tmp_path / "rows.csv.meta.json")
+    assert grepq(*score, "-o", link, "--resume")[0] == 0
+
+
+@pytest.mark.skipif(not Path("/dev/stdout").exists(), reason="this system has no /dev/stdout")
+@pytest.mark.parametrize("options", [[], ["--sort", "best"]])
+def test_what_stdout_leads_to_is_not_cut(folder, tmp_path, tiny_model, options):
+    log = tmp_path / "log.txt"
+    log.write_text("mine\n")
+    command = [sys.executable, "-m", "grepq_iqa", "score", folder / "a.jpg", "-m", tiny_model, "-o", "/dev/stdout"]
+    with log.open("a") as stdout:
+        done = subprocess.run([*command, "--format", "csv", *options], stdout=stdout, stderr=subprocess.PIPE, text=True)
+    assert done.returncode == 0, done.stderr
+    first, header, row = log.read_text().splitlines()
+    assert first == "mine" and header.startswith("path,") and "a.jpg" in row
+    assert not Path("/dev/stdout.meta.json").exists()
+
+
+def test_a_pipe_keeps_no_rows_to_go_on_with(grepq, folder, tiny_model):
+    if not Path("/dev/full").exists():
+        pytest.skip("this system has no /dev/full")
+    score = ("score", folder / "a.jpg", "-m", tiny_model, "-o", "/dev/full", "-f", "csv")
+    status, _, err = grepq(*score, "--sort", "best")
+    assert status == 2 and "cannot write /dev/full" in err and "--resume" not in err
+    status, _, err = grepq(*score, "--resume")
+    assert status == 2 and "keeps none" in err
 
 
 def test_rows_of_a_run_that_was_killed_may_be_replaced(grepq, folder, tmp_path, tiny_model):

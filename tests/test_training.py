@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
+from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -28,7 +29,7 @@ from grepq_iqa.training.data.prepare import prepare, read_hashes, read_index
 from grepq_iqa.training.data.pristine_tiles import colorfulness, select_tiles, sharpness
 from grepq_iqa.training.data.severity_series import make_severity_series
 from grepq_iqa.training.low_level import read_low_level, train_low_level
-from grepq_iqa.training.recipe import LowLevelRecipe, load_recipe
+from grepq_iqa.training.recipe import ExportRecipe, LowLevelRecipe, load_recipe
 from grepq_iqa.training.run_record import describe_data
 from grepq_iqa.training.similarity.dists import dists
 from grepq_iqa.training.similarity.fsim import fsim_matrix
@@ -270,6 +271,11 @@ def test_recipes_name_wrong_settings(tmp_path):
     (tmp_path / "mine.toml").write_text("[low_level]\ncolour = 3\n")
     with pytest.raises(UsageError, match="colour"):
         load_recipe(str(tmp_path / "mine.toml"), "low_level", LowLevelRecipe)
+    for decay in (-0.1, 1.0, 1.5):
+        with pytest.raises(UsageError, match="averaging"):
+            load_recipe("compact", "low_level", LowLevelRecipe, averaging=decay)
+    with pytest.raises(UsageError, match="statistics"):
+        load_recipe("compact", "export", ExportRecipe, statistics=-1)
 
 
 # --- the loop -------------------------------------------------------------------------------------------------------
@@ -283,6 +289,29 @@ def tiny_recipe():
     )  # fmt: skip
 
 
+@pytest.fixture(autouse=True)
+def short_runs_average(monkeypatch):
+    monkeypatch.setattr(low_level, "LEAST_SPANS", 1)
+
+
+class Killed(BaseException):
+    """A kill in the middle of a run."""
+
+
+@contextmanager
+def killed_at(step: int):
+    written = loop._Metrics.add
+
+    def die(self, row):
+        written(self, row)
+        if row["step"] == step:
+            raise Killed
+
+    with pytest.MonkeyPatch.context() as patch, pytest.raises(Killed):
+        patch.setattr(loop._Metrics, "add", die)
+        yield
+
+
 def losses(folder) -> list[float]:
     return [json.loads(line)["loss"] for line in (folder / "metrics.jsonl").read_text().splitlines()]
 
@@ -292,17 +321,7 @@ def test_two_runs_and_a_resumed_run_have_one_loss_curve(prepared, tiny_recipe, t
     train_low_level(prepared, tiny_recipe, tmp_path / "again", workers=0, save_every=2)
     assert losses(tmp_path / "whole") == losses(tmp_path / "again") and len(losses(tmp_path / "whole")) == 4
 
-    class Killed(BaseException):
-        pass
-
-    def die(self, row):
-        written(self, row)
-        if row["step"] == 3:
-            raise Killed
-
-    written = loop._Metrics.add
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(Killed):
-        patch.setattr(loop._Metrics, "add", die)
+    with killed_at(3):
         train_low_level(prepared, tiny_recipe, tmp_path / "cut", workers=0, save_every=2)
     resumed = train_low_level(prepared, tiny_recipe, tmp_path / "cut", workers=0, save_every=2, resume=True)
     assert losses(tmp_path / "cut") == losses(tmp_path / "whole")
@@ -326,6 +345,7 @@ def test_the_weights_left_are_a_moving_average(prepared, tiny_recipe, tmp_path, 
     recipe = replace(tiny_recipe, averaging=decay)
     encoder = train_low_level(prepared, recipe, tmp_path, workers=0, save_every=1)
     assert len(seen) == 4
+    decay = min(decay, 0.75)  # whose span is the whole run
     for name, tensor in encoder.state_dict().items():
         expected = seen[0][name].double()
         for later in seen[1:]:
@@ -374,14 +394,43 @@ def test_the_record_of_a_new_run_is_not_told_of_an_old_checkpoint(prepared, tiny
     assert read_low_level(tmp_path).record["settings"]["low_level"]["temperature"] == 0.3
 
 
-def test_a_checkpoint_of_version_0_1_is_gone_on_from(prepared, tiny_recipe, tmp_path):
-    train_low_level(prepared, tiny_recipe, tmp_path, workers=0)
-    whole = load_file(tmp_path / "checkpoint" / "model.safetensors")
-    (tmp_path / "checkpoint" / "step.json").write_text('{"step": 4}')
+def test_a_checkpoint_of_version_0_1_is_gone_on_from(prepared, tiny_recipe, tmp_path, monkeypatch):
+    seen, saved = [], loop._save
+
+    def save(accelerator, settings, step, average):
+        saved(accelerator, settings, step, average)
+        seen.append(load_file(settings.out / "checkpoint" / "model.safetensors"))
+
+    monkeypatch.setattr(loop, "_save", save)
+    with killed_at(3):
+        train_low_level(prepared, tiny_recipe, tmp_path, workers=0, save_every=2)
+    (tmp_path / "checkpoint" / "step.json").write_text('{"step": 2}')
     (tmp_path / "checkpoint" / loop.AVERAGE).unlink()
     (tmp_path / "run.json").unlink()
     with pytest.raises(UsageError, match=r"no run\.json.*--resume"):
         read_low_level(tmp_path)
-    train_low_level(prepared, tiny_recipe, tmp_path, workers=0, resume=True)
+    train_low_level(prepared, tiny_recipe, tmp_path, workers=0, save_every=1, resume=True)
+    assert len(seen) == 3  # after steps 2, 3 and 4: the average begins with the third
     for name, tensor in read_low_level(tmp_path).encoder.state_dict().items():
-        torch.testing.assert_close(tensor, whole[name])
+        if tensor.is_floating_point():
+            torch.testing.assert_close(tensor, (seen[1][name] + seen[2][name]) / 2)
+
+
+def test_an_average_that_another_run_left_is_not_taken(prepared, tiny_recipe, tmp_path):
+    with pytest.raises(RuntimeError, match="full"), pytest.MonkeyPatch.context() as patch:
+
+        def full(*arguments, **options):
+            raise RuntimeError("the disk is full")
+
+        patch.setattr(loop.Path, "write_text", lambda path, *rest, **more: full() if path.name == "step.json" else None)
+        train_low_level(prepared, tiny_recipe, tmp_path, workers=0)
+    assert (tmp_path / "checkpoint.new" / loop.AVERAGE).exists()
+    train_low_level(prepared, replace(tiny_recipe, averaging=0.0), tmp_path, workers=0)
+    assert not (tmp_path / "checkpoint" / loop.AVERAGE).exists()
+
+
+@pytest.mark.parametrize(("steps", "decay"), [(8000, 0.999), (500, 0.984), (10, 0.2), (5, 0.0)])
+def test_the_average_of_a_short_run_is_shorter(tiny_recipe, steps, decay, monkeypatch):
+    monkeypatch.undo()
+    assert low_level.averaging_of(replace(tiny_recipe, averaging=0.999), steps) == pytest.approx(decay)
+    assert decay**steps < 1e-3  # of the first weights

@@ -13,7 +13,7 @@ import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
-from grepq_iqa.cli.row_record import is_changed
+from grepq_iqa.cli.row_record import is_changed, real_path
 from grepq_iqa.data.labels import IMAGE_ALIASES, MOS_ALIASES
 from grepq_iqa.data.pair_table import holds_answers
 from grepq_iqa.data.tables import SUFFIXES, read_table
@@ -26,14 +26,14 @@ _ENDS = 1 << 16  # bytes at both ends of a file in which its metadata stand
 
 
 def require_writable(
-    output: Path, *, overwrite: bool = False, resume: bool = False, inputs: Iterable[str | os.PathLike[str]] = ()
+    output: Path, *, overwrite: bool = False, resume: bool | None = None, inputs: Iterable[str | os.PathLike[str]] = ()
 ) -> None:
     """Refuse a destination before any work is done for it.
 
     Args:
         output: a file to be written.
         overwrite: whether the user asked to replace what is there.
-        resume: whether rows that are there stay.
+        resume: whether rows that are there stay; None: the command cannot go on behind them.
         inputs: files that the command reads.
 
     Raises:
@@ -50,13 +50,14 @@ def require_writable(
         return
     if output.is_dir():
         raise UsageError(f"{output} is a folder; give the name of a file")
+    if not output.exists():  # a link to a file that is not there yet
+        _require_folder(real_path(output))
+        return
     if is_stream(output):  # a device or a pipe keeps nothing that could be lost
         return
-    if not overwrite and not resume and is_results(output) and is_changed(output):
-        raise UsageError(
-            f"{output} has been changed since grepq wrote it; give another name, --resume to go on behind its rows, or "
-            "--overwrite"
-        )
+    if not overwrite and not resume and is_changed(output):
+        going_on = "" if resume is None else "--resume to go on behind its rows, "
+        raise UsageError(f"{output} has been changed since grepq wrote it; give another name, {going_on}or --overwrite")
     if output.stat().st_size and not is_results(output) and not _has_mark(output):
         if holds_ratings(output):
             raise UsageError(f"{output} holds ratings and is not replaced; give another name, or delete it yourself")

@@ -17,9 +17,9 @@ from typing import IO, Any
 
 from grepq_iqa.cli.destinations import is_results
 from grepq_iqa.cli.output import Format, RowWriter, stdout_for_names
-from grepq_iqa.cli.row_record import compare_settings, record_of, settings_beside, write_record
+from grepq_iqa.cli.row_record import compare_settings, is_changed, real_path, record_of, settings_beside, write_record
 from grepq_iqa.errors import UsageError
-from grepq_iqa.files import replacing, same_file_key
+from grepq_iqa.files import is_stream, replacing, same_file_key
 from grepq_iqa.rows import LISTS, RESULT_FIELDS, TABLE_FIELDS, TEXTS
 
 
@@ -57,6 +57,7 @@ class RowFile:
         self._record = record_of(command, settings)
         self._stream: IO[str] | None = None
         self._writer: RowWriter | None = None
+        self._changed = False
         self._kept = self._whole = 0  # rows, and bytes of them
         self._cut = False
         self._color = color
@@ -78,8 +79,8 @@ class RowFile:
                 self._writer.finish()
             if self._stream is not None and self._output is not None:
                 self._stream.close()
-                with suppress(*([] if kind is None else [OSError])):  # what went wrong first is what is told
-                    write_record(self._output, self._record, finished=True)
+                with suppress(OSError):  # rows are there; without it they are only less protected
+                    write_record(self._output, self._record, finished=True, changed=self._changed)
 
     def write(self, row: Mapping[str, Any]) -> None:
         """One row; it has left this process when this returns.
@@ -109,9 +110,9 @@ class RowFile:
     def _opened(self) -> IO[str]:
         if self._output is None:
             return stdout_for_names()
-        self._output.parent.mkdir(parents=True, exist_ok=True)
-        write_record(self._output, self._record, finished=False)
-        mode = "a" if self._kept else "w"
+        real_path(self._output).parent.mkdir(parents=True, exist_ok=True)
+        write_record(self._output, self._record, finished=False, changed=self._changed)
+        mode = "a" if self._kept or is_stream(self._output) else "w"  # what /dev/stdout leads to may hold something
         if self._kept:
             os.truncate(self._output, self._whole)
         return self._output.open(mode, encoding="utf-8", errors="surrogateescape", newline="")
@@ -120,6 +121,7 @@ class RowFile:
         if not is_results(output, command):
             raise UsageError(f"{output} does not hold rows of `grepq {command}`: nothing there can be gone on with")
         compare_settings(output, settings_beside(output), self._record["settings"])
+        self._changed = is_changed(output)
         # A kill or a full disk leaves a row cut, or a tail of zeros where a system crashed: both are written again.
         content = output.read_bytes()
         whole = content.split(b"\0", 1)[0]
@@ -145,28 +147,38 @@ class RowFile:
 
 
 def write_rows_whole(
-    command: str, output: Path, format: Format, settings: Mapping[str, Any], rows: Iterable[Mapping[str, Any]]
+    command: str,
+    output: Path,
+    format: Format,
+    settings: Mapping[str, Any],
+    rows: Iterable[Mapping[str, Any]],
+    *,
+    changed: bool = False,
 ) -> None:
-    """Write all rows, and their settings beside them, in place of what was there.
+    """Write all rows, and their settings beside them, in place of what was there; through a link.
+
+    Args:
+        command, output, format, settings, rows: as for `RowFile`.
+        changed: whether a person's changes are among the rows, see `row_record`.
 
     Raises:
         UsageError: the disk is full, or takes no more for another reason.
     """
     record = record_of(command, settings)
-    with explained(output), replacing(output) as beside:
+    with explained(output), replacing(real_path(output)) as beside:
         if format is Format.parquet:
             from grepq_iqa.cli.parquet import write_parquet
 
             write_parquet(beside, RESULT_FIELDS[command], rows, record)
-            return
-        with beside.open("w", encoding="utf-8", errors="surrogateescape", newline="") as stream:
-            writer = RowWriter(format, stream, RESULT_FIELDS[command])
-            for row in rows:
-                writer.write(row)
-            writer.finish()
-        write_record(output, record, finished=False)
-    with explained(output):
-        write_record(output, record, finished=True)
+        else:
+            with beside.open("w", encoding="utf-8", errors="surrogateescape", newline="") as stream:
+                writer = RowWriter(format, stream, RESULT_FIELDS[command])
+                for row in rows:
+                    writer.write(row)
+                writer.finish()
+        write_record(output, record, finished=False, changed=changed)
+    with suppress(OSError):  # as above
+        write_record(output, record, finished=True, changed=changed)
 
 
 def read_rows(output: Path, command: str, format: Format, settings: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -200,7 +212,7 @@ def explained(output: Path | None) -> Iterator[None]:
         raise
     except OSError as error:
         where = output or "the output"
-        kept = "; rows so far are kept, go on with --resume" if output else ""
+        kept = "; rows so far are kept, go on with --resume" if output and not is_stream(output) else ""
         raise UsageError(f"cannot write {where}: {error.strerror or error}{kept}") from error
 
 

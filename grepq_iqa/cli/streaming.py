@@ -19,6 +19,7 @@ from grepq_iqa.cli.summary import Summary
 from grepq_iqa.cli.whole_rows import WholeRows
 from grepq_iqa.data.formats import OTHER_PICTURES
 from grepq_iqa.errors import UsageError
+from grepq_iqa.files import is_stream
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -39,6 +40,8 @@ def require_output(
     chosen = choose_format(format, output)
     if resume and output is None:
         raise UsageError("--resume needs --output, the file whose rows are to be kept")
+    if resume and output is not None and is_stream(output):
+        raise UsageError(f"--resume needs a file whose rows are to be kept, and {output} keeps none")
     if resume and chosen is Format.table:
         raise UsageError("--resume needs rows that can be read back: use --format csv or jsonl")
     if chosen is Format.parquet:

@@ -15,7 +15,7 @@ from typing import Any
 from grepq_iqa.cli.destinations import is_results
 from grepq_iqa.cli.output import Format, RowWriter, stdout_for_names
 from grepq_iqa.cli.row_file import RowFile, explained, read_rows, write_rows_whole
-from grepq_iqa.cli.row_record import settings_path
+from grepq_iqa.cli.row_record import is_changed, settings_path
 from grepq_iqa.errors import UsageError
 from grepq_iqa.files import is_stream, same_file_key
 from grepq_iqa.rows import RESULT_FIELDS, TABLE_FIELDS
@@ -57,6 +57,7 @@ class WholeRows:
         self._command, self._output, self._format, self._settings = command, output, format, settings
         self._arranged, self._color = arranged, color
         self._rows: Rows = []
+        self._changed = False
         self._journal: RowFile | None = None
         self.done: set[str] = set()
         self.failed = 0
@@ -67,6 +68,7 @@ class WholeRows:
             raise UsageError(f"{journal} is in the way and was not written by this command; rename it")
         if resume and output.exists() and output.stat().st_size:
             self._rows += read_rows(output, command, format, settings)
+            self._changed = is_changed(output)
         self._journal = RowFile(command, journal, Format.jsonl, settings, resume=resume)
         self._rows += self._journal.rows_before()
         self.done = {same_file_key(row["path"]) for row in self._rows}
@@ -87,7 +89,12 @@ class WholeRows:
         if kind is None and self._rows:
             rows = {same_file_key(row["path"]): row for row in self._rows}  # a file in both is one
             write_rows_whole(
-                self._command, self._output, self._format, self._settings, self._arranged(list(rows.values()))
+                self._command,
+                self._output,
+                self._format,
+                self._settings,
+                self._arranged(list(rows.values())),
+                changed=self._changed,
             )
             journal = journal_path(self._output)
             journal.unlink(missing_ok=True)

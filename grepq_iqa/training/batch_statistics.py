@@ -1,4 +1,4 @@
-"""BatchNorm's running statistics, estimated anew on what a model will meet: photographs, whole and as they are.
+"""BatchNorm's running statistics, estimated anew on what a model will meet: photographs, whole and undistorted by us.
 
 Training leaves an average over its last steps, of small fragments of distorted copies: the distance to pristine patches
 then moves with what came last. Li et al., "Revisiting Batch Normalization For Practical Domain Adaptation", 2016, take
@@ -15,6 +15,7 @@ from torch import nn
 
 from grepq_iqa.data.images import load_image
 from grepq_iqa.encoders.low_level import LowLevelEncoder
+from grepq_iqa.errors import UsageError
 
 
 @torch.no_grad()
@@ -27,7 +28,12 @@ def estimate_statistics(encoder: LowLevelEncoder, photographs: Sequence[Path], m
         encoder: comes back in evaluation mode.
         photographs: at least one, larger than a cell of the last map.
         max_side: longer ones are shrunk to this side, as the model does; None never.
+
+    Raises:
+        UsageError: there are none.
     """
+    if not photographs:
+        raise UsageError("no photographs to estimate BatchNorm's statistics on")
     layers = [module for module in encoder.modules() if isinstance(module, nn.BatchNorm2d)]
     momentum = [layer.momentum for layer in layers]
     for layer in layers:

@@ -207,6 +207,9 @@ def _save(accelerator: Accelerator, settings: LoopSettings, step: int, average: 
     """Write the checkpoint beside the old one, then swap; a kill between the two moves leaves the old one findable."""
     accelerator.wait_for_everyone()
     fresh, current, old = (settings.out / name for name in ("checkpoint.new", "checkpoint", "checkpoint.old"))
+    if accelerator.is_main_process:
+        shutil.rmtree(fresh, ignore_errors=True)  # what a run left that was killed here
+    accelerator.wait_for_everyone()
     accelerator.save_state(str(fresh))
     accelerator.wait_for_everyone()  # every process leaves the state of its random numbers there
     if accelerator.is_main_process:

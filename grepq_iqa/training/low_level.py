@@ -21,6 +21,9 @@ from grepq_iqa.training.processes import is_first, wait_for_all
 from grepq_iqa.training.recipe import LowLevelRecipe, describe
 from grepq_iqa.training.run_record import describe_data, read_record, write_record
 
+LEAST_SPANS = 8
+"""How often the span of the moving average goes into a run, at least: of its first weights less than .1 % is left."""
+
 
 def train_low_level(
     photographs: Prepared,
@@ -65,8 +68,9 @@ def train_low_level(
     data = ContrastiveViews(photographs.photographs, recipe, steps * recipe.batch_images, kept)
     identity = _identity(describe(recipe), photographs.sha256, mixed_precision)
     epoch = len(photographs.photographs) if recipe.short_batches else 0
+    decay = averaging_of(recipe, steps)
     settings = LoopSettings(
-        out, steps, recipe.batch_images, save_every, workers, mixed_precision, identity, epoch, recipe.averaging
+        out, steps, recipe.batch_images, save_every, workers, mixed_precision, identity, epoch, decay
     )
     if resume:
         steps_done(settings)  # before the record of the run there is written over
@@ -116,6 +120,11 @@ def read_low_level(out: Path) -> LowLevelRun:
     if stored.get("identity") not in (None, told):  # None: by version 0.1
         raise UsageError(f"the checkpoint in {out} is that of an earlier run there: let the last one save its own")
     return LowLevelRun(encoder.eval(), record | {"steps": {"low_level": stored["step"]}})
+
+
+def averaging_of(recipe: LowLevelRecipe, steps: int) -> float:
+    """The decay of the moving average in a run of so many steps."""
+    return min(recipe.averaging, max(0.0, 1 - LEAST_SPANS / steps))
 
 
 def _features(model: nn.Module, pictures: Tensor) -> Tensor:

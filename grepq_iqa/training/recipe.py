@@ -41,7 +41,8 @@ class LowLevelRecipe:
             its running statistics twice a step.
         short_batches: the last batch of an epoch is as short as it comes; otherwise batches run on into the next.
         similarity_power: FSIM is raised to this power before it weights pairs; the paper's is 1.
-        averaging: decay of the moving average of the weights that is the result of the run; 0: the last weights are.
+        averaging: decay of the moving average of the weights that is the result of the run, or less in a short run; 0:
+            the last weights are the result.
     """
 
     crop: int
@@ -66,6 +67,10 @@ class LowLevelRecipe:
     separate_views: bool = False
     short_batches: bool = False
     averaging: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.averaging < 1:
+            raise UsageError(f"recipe: averaging in [low_level] is a decay from 0 to below 1, not {self.averaging}")
 
 
 @dataclass(frozen=True)
@@ -199,6 +204,10 @@ class ExportRecipe:
     most: int = 2500
     max_side: int = 1024
     statistics: int = 0
+
+    def __post_init__(self) -> None:
+        if self.statistics < 0:
+            raise UsageError(f"recipe: statistics in [export] is a number of images, not {self.statistics}")
 
 
 @dataclass(frozen=True)
