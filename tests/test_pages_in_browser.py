@@ -369,6 +369,74 @@ def test_other_scales_have_fields_and_bad_ratings_are_not_saved(visit, pictures,
     assert saved(page) == [["path", "mos"], [pictures[1].name, "62.5"]]
 
 
+def test_fractions_can_be_typed_and_a_held_key_rates_one(visit, browser, pictures, tmp_path):
+    for name, lowest, highest in (("hundred.html", 0, 100), ("five.html", 1, 5)):
+        path = tmp_path / name
+        write_rating_page(path, pictures, [picture.name for picture in pictures], lowest=lowest, highest=highest)
+        page = visit(path)
+        page.locator("figure:nth-of-type(2) input").press_sequentially("3.75")
+        assert saved(page) == [["path", "mos"], [pictures[1].name, "3.75"]]
+    page.keyboard.press("Escape")
+    page.keyboard.press("ArrowRight")
+    for _ in range(4):
+        page.keyboard.down("2")
+    page.keyboard.up("2")
+    assert saved(page) == [["path", "mos"], [pictures[1].name, "3.75"], [pictures[2].name, "2"]]
+    page.keyboard.press("ArrowLeft")
+    for _ in range(4):
+        page.keyboard.down("Delete")
+    page.keyboard.up("Delete")
+    assert saved(page) == [["path", "mos"], [pictures[1].name, "3.75"]]
+
+
+def test_two_tabs_lose_nothing_of_each_other(visit, browser, pictures, tmp_path):
+    rating, pairs = tmp_path / "rate.html", tmp_path / "pairs.html"
+    names = [picture.name for picture in pictures]
+    write_rating_page(rating, pictures, names)
+    write_pairs_page(pairs, pictures, names, [(0, 1), (2, 3), (4, 5)])
+    context = browser.new_context()
+    one, two = visit(rating, context), visit(rating, context)
+    one.keyboard.press("4")
+    two.click("figure:nth-of-type(5) button[value='2']")
+    one.keyboard.press("3")
+    expected = [["path", "mos"], [names[0], "4"], [names[1], "3"], [names[4], "2"]]
+    assert saved(one) == saved(two) == expected
+    assert two.get_attribute("figure:nth-of-type(1) button[value='4']", "aria-pressed") == "true"
+    one.reload()
+    assert saved(one) == expected
+    one, two = visit(pairs, context), visit(pairs, context)
+    one.keyboard.press("ArrowLeft")
+    until(two, "document.querySelector('#done').textContent.startsWith('1 of 3')")
+    two.keyboard.press("ArrowRight")
+    one.keyboard.press("ArrowDown")
+    table = [["left", "right", "winner"], [*names[:2], "left"], [*names[2:4], "right"], [*names[4:6], "tie"]]
+    assert saved(one) == saved(two) == table
+    context.close()
+
+
+def test_ratings_on_another_scale_are_not_mixed(visit, browser, pictures, tmp_path):
+    path, names = tmp_path / "rate.html", [picture.name for picture in pictures]
+    context = browser.new_context()
+
+    def page_of(lowest: float, highest: float):
+        write_rating_page(path, pictures, names, lowest=lowest, highest=highest)
+        return visit(path, context)
+
+    page_of(1, 5).keyboard.press("4")
+    page = page_of(0, 100)
+    assert page.inner_text("#done") == "0 of 7 rated" and "rate and go on" not in page.inner_text(".hint")
+    page.fill("figure:nth-of-type(1) input", "40")
+    assert page_of(0, 100).inner_text("#done") == "1 of 7 rated"
+    page = page_of(1, 5)
+    assert saved(page) == [["path", "mos"], [names[0], "4"]]
+    # Earlier pages kept those of every scale under the key that those from 1 to 5 still have.
+    page.evaluate("localStorage.clear()")
+    key = page.evaluate("settings.key")
+    page.evaluate("key => localStorage.setItem(key, JSON.stringify({[settings.names[2]]: '77'}))", key)
+    assert saved(page_of(0, 100)) == [["path", "mos"], [names[2], "77"]]
+    context.close()
+
+
 def test_pairs_are_answered_undone_kept_and_saved(visit, browser, pictures, tmp_path):
     path, paths = tmp_path / "pairs.html", [str(picture) for picture in pictures]
     pairs = [(0, 1), (2, 3), (4, 5), (6, 0)]

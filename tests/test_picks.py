@@ -200,6 +200,8 @@ def test_companions(tmp_path):
     ]
     for name in names:
         (tmp_path / name).touch()
+    for name in ("p.jpg", "p.jpg.xmp", "P_01.jpg", "p_01.JPG.xmp", "p_02.jpg.xmp"):
+        (tmp_path / name).touch()
     (tmp_path / "q.jpg").touch()
     (tmp_path / "q.xmp").mkdir()
 
@@ -213,6 +215,7 @@ def test_companions(tmp_path):
     assert of("x.jpg") == {"x.jpg.xmp", "x.jpg.json"} and of("x.png") == set()  # x.xmp is either's
     assert of("y.dng") == {"y.xmp", "y.dng.pp3"} and of("z.heic") == {"z.mov", "z.aae"}
     assert of("w.v2.jpg") == {"w.v2.xmp", "w.v2.jpg.xmp"} and of("gone/a.jpg") == set()
+    assert of("p.jpg") == {"p.jpg.xmp", "p_02.jpg.xmp"} and of("P_01.jpg") == {"p_01.JPG.xmp"}  # a picture of its own
     shots = shots_of(tmp_path / name for name in ("IMG_1.CR2", "IMG_1.JPG", "y.dng"))
     assert [shot.picture.name for shot in shots] == ["IMG_1.JPG", "y.dng"]
     alone = shots_of([tmp_path / "IMG_1.CR2"])  # named without its JPEG

@@ -303,14 +303,17 @@ def _act(
             there += one.there
             if one.there:
                 continue
-            try:
-                for source, target in zip(one.shot.files, one.targets, strict=True):
+            before = files
+            for source, target in zip(one.shot.files, one.targets, strict=True):
+                try:
                     target.parent.mkdir(parents=True, exist_ok=True)
                     journal.do(action, source, target)
                     files += 1
-            except OSError as error:
-                failed += 1
-                typer.echo(f"grepq: {printable(one.shot.picture)} was not {done}: {error.strerror or error}", err=True)
+                except OSError as error:
+                    failed += 1
+                    rest = "" if files == before else f"; other files of its shot were {done}"
+                    typer.echo(f"grepq: {printable(source)} was not {done}: {error.strerror or error}{rest}", err=True)
+                    break
     already = f", {there} shots were there already" if there else ""
     back = f"; to take it back: grepq pick --undo '{journal.path}'" if files else ""
     typer.echo(f"grepq: {files} files {done} to {folder}{already}{back}", err=True)

@@ -21,6 +21,7 @@ MOST_BUTTONS = 10
 """Whole ratings up to which each has a button and a key of its own."""
 
 _PACKAGE = "grepq_iqa.labeling"
+_USUAL = (1, 5)
 
 
 def write_rating_page(
@@ -64,8 +65,10 @@ def write_rating_page(
         settings={
             "names": list(names),
             "csv": csv_name,
-            "key": f"grepq-{_hash(sorted(names))}",
-            "earlier": f"grepq-{_hash(names)}",  # of pages up to version 0.1
+            "key": _key(names, lowest, highest),
+            "usual": (lowest, highest) == _USUAL,
+            # Of pages that kept ratings of every scale in one place, and of those up to version 0.1.
+            "earlier": [f"grepq-{_hash(sorted(names))}", f"grepq-{_hash(names)}"],
             "lowest": lowest,
             "highest": highest,
         },
@@ -126,6 +129,12 @@ def _pictures(page: Path, images: Sequence[Path], names: Sequence[str], max_pixe
             "link": link_to(image, page),
             "picture": data_uri(stream.getvalue()),
         }
+
+
+def _key(names: Sequence[str], lowest: float, highest: float) -> str:
+    """Under which a browser keeps ratings: those of the usual scale where they always were."""
+    plain = f"grepq-{_hash(sorted(names))}"
+    return plain if (lowest, highest) == _USUAL else f"{plain}-{lowest:g}-{highest:g}"
 
 
 def _hash(names: Sequence[str]) -> str:

@@ -110,7 +110,9 @@ def companions_of(path: Path, folders: Folders | None = None) -> tuple[Path, ...
             low = name.lower()
             if low == path.name.lower():
                 continue
-            own = _appended(low, path.name.lower()) or _is_duplicate(low, stem, ending)
+            # photo_01.jpg.xmp is darktable's second version of photo.jpg, unless there is a photo_01.jpg.
+            duplicate = _is_duplicate(low, stem, ending) and low.removesuffix(".xmp") not in map(str.lower, names)
+            own = _appended(low, path.name.lower()) or duplicate
             rest = low[len(stem) :] if low.startswith(stem) else ""
             by_stem = rest in SAME_STEM or (not raw and rest in RAW_EXTENSIONS and ending in SHOT_EXTENSIONS)
             # Of a raw file that comes along, its own sidecars do, too: img.cr2.xmp.

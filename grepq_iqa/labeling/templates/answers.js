@@ -4,17 +4,24 @@ const $ = id => document.getElementById(id);
 const settings = JSON.parse($("settings").textContent);
 let kept = false;  // whether this browser keeps what is answered
 
+// What stands under a key now, null where nothing does: another tab with the same page may have written it.
+function stored(key) {
+  try {
+    return JSON.parse(localStorage.getItem(key));
+  } catch { return null; }
+}
+
 function load(...keys) {
   try {
-    for (const key of keys) {
-      const found = JSON.parse(localStorage.getItem(key));
-      if (found) { kept = true; return found; }
-    }
     localStorage.setItem(`${keys[0]}-try`, "1");
     localStorage.removeItem(`${keys[0]}-try`);
     kept = true;
   } catch { /* storage is off */ }
   $("lost").hidden = kept;
+  for (const key of keys) {
+    const found = stored(key);
+    if (found) return found;
+  }
   return null;
 }
 
@@ -33,8 +40,10 @@ addEventListener("beforeunload", event => { if (!kept && !saved) event.preventDe
 function download(header, rows) {
   const quote = text => /[",\r\n]/.test(text) ? '"' + text.replaceAll('"', '""') + '"' : text;
   const text = [header, ...rows].map(row => row.map(quote).join(",") + "\n").join("");
+  // A name that is no text has a lone surrogate for each of its bytes, as Python writes them.
+  const parts = text.split(/([\udc80-\udcff])/u).map(part => /^[\udc80-\udcff]$/u.test(part) ? new Uint8Array([part.charCodeAt(0) - 0xdc00]) : part);
   const link = document.createElement("a");
-  link.href = URL.createObjectURL(new Blob([text], {type: "text/csv"}));
+  link.href = URL.createObjectURL(new Blob(parts, {type: "text/csv"}));
   link.download = settings.csv;
   link.click();
   URL.revokeObjectURL(link.href);

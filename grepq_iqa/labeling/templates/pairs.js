@@ -1,9 +1,18 @@
 const sources = [...document.querySelectorAll(".source")];
 // Each answer under the names of its pair; the order in which they were given is what undo goes back through.
 const nameOf = pair => JSON.stringify(pair.map(i => settings.names[i]));
-const stored = load(settings.key) ?? {};
-const answers = stored.answers ?? {}, given = stored.given ?? [];
-let queue = settings.pairs.map((_, k) => k).filter(k => !(nameOf(settings.pairs[k]) in answers));
+let {answers = {}, given = []} = load(settings.key) ?? {};
+const isOpen = k => !(nameOf(settings.pairs[k]) in answers);
+let queue = settings.pairs.map((_, k) => k).filter(isOpen);
+
+// Takes in what another tab has written.
+function refresh() {
+  const now = stored(settings.key);
+  if (!now) return;
+  ({answers, given} = now);
+  const open = new Set([...settings.pairs.keys()].filter(isOpen));
+  queue = [...queue.filter(k => open.delete(k)), ...open];
+}
 
 function show() {
   const answered = settings.pairs.length - queue.length, k = queue[0];
@@ -24,7 +33,9 @@ function show() {
 }
 
 function answer(winner) {
-  if (!queue.length) return;
+  const asked = queue[0];
+  refresh();
+  if (asked === undefined || queue[0] !== asked) { show(); return; }  // answered in another tab meanwhile
   const k = queue.shift(), name = nameOf(settings.pairs[k]);
   answers[name] = winner;
   given.push(name);
@@ -34,6 +45,7 @@ function answer(winner) {
 }
 
 function undo() {
+  refresh();
   const name = given.pop();
   if (name === undefined) return;
   delete answers[name];
@@ -59,6 +71,7 @@ $("save").addEventListener("click", () => {
   });
   download(["left", "right", "winner"], rows);
 });
+addEventListener("storage", event => { if (event.key === settings.key) { refresh(); show(); } });
 document.addEventListener("keydown", event => {
   // A key held down would answer pairs that nobody has seen.
   if (event.ctrlKey || event.metaKey || event.altKey || event.repeat) return;

@@ -3,7 +3,10 @@ const inputs = figures.map(figure => figure.querySelector("input"));
 const buttons = figures.map(figure => [...figure.querySelectorAll(".marks button")]);
 const pictures = figures.map(figure => figure.querySelector("img"));
 const small = pictures.map(picture => picture.src);
-const ratings = load(settings.key, settings.earlier) ?? {};  // name -> what stands in its field
+const isOfThisScale = found => settings.usual || Object.values(found).some(value => value !== "" && !(value >= 1 && value <= 5));
+// name -> what stands in its field. Earlier pages kept those of every scale in one place; where these can be of another
+// one, they are left there.
+const ratings = load(settings.key) ?? settings.earlier.map(stored).find(found => found && isOfThisScale(found)) ?? {};
 const undo = [];
 let order = figures.map((_, i) => i), current = 0;  // current is a place in the order
 
@@ -66,9 +69,24 @@ function go(place) {
   figure.scrollIntoView({block: turned ? "start" : "nearest"});
 }
 
-function set(i, value, remember = true) {
+// Takes in what another tab has written; the field that is being typed into shows what is typed.
+function refresh(typed = -1) {
+  const now = stored(settings.key);
+  if (!now) return;
+  settings.names.forEach((name, i) => {
+    if ((now[name] ?? "") === (ratings[name] ?? "")) return;
+    ratings[name] = now[name] ?? "";
+    if (i === typed) return;
+    inputs[i].value = ratings[name];
+    mark(i);
+  });
+}
+
+function set(i, value, {remember = true, typed = false} = {}) {
+  refresh(i);
   if (remember) undo.push([i, ratings[settings.names[i]] ?? ""]);
-  inputs[i].value = value;
+  // Written back, "3." would lose its point before the next digit comes.
+  if (!typed) inputs[i].value = value;
   ratings[settings.names[i]] = value;
   saved = false;
   keep(settings.key, ratings);
@@ -86,7 +104,7 @@ function sort() {
 figures.forEach((figure, i) => {
   inputs[i].value = ratings[settings.names[i]] ?? "";
   mark(i);
-  inputs[i].addEventListener("input", () => set(i, inputs[i].value));
+  inputs[i].addEventListener("input", () => set(i, inputs[i].value, {typed: true}));
   inputs[i].addEventListener("focus", () => {
     if (order[current] !== i) { figures[order[current]].classList.remove("current"); current = order.indexOf(i); figure.classList.add("current"); }
   });
@@ -106,12 +124,14 @@ document.addEventListener("keydown", event => {
   if (event.ctrlKey || event.metaKey || event.altKey || event.target.closest("input, select")) return;
   const i = order[current], key = buttons[i].findIndex(button => button.value === event.key || (button.value === "10" && event.key === "0"));
   const move = {ArrowLeft: -1, ArrowRight: 1, ArrowUp: -columns(), ArrowDown: columns(), PageUp: -perPage(), PageDown: perPage()}[event.key];
+  if (event.repeat && !move) return;  // a key held down would rate photographs that nobody has seen
   if (key >= 0) { set(i, buttons[i][key].value); go(current + 1); }
   else if (move) { go(Math.max(0, Math.min(order.length - 1, current + move))); event.preventDefault(); }
   else if (event.key === "Delete" || event.key === "Backspace") { set(i, ""); event.preventDefault(); }
-  else if (event.key === "z" && undo.length) { const [which, was] = undo.pop(); set(which, was, false); go(order.indexOf(which)); }
+  else if (event.key === "z" && undo.length) { const [which, was] = undo.pop(); set(which, was, {remember: false}); go(order.indexOf(which)); }
   else if (event.key === "Enter" && event.target.closest("figure") && !event.target.closest("button, a")) figures[i].querySelector("a").click();
 });
+addEventListener("storage", event => { if (event.key === settings.key) { refresh(); count(); } });
 $("sort").addEventListener("change", sort);
 $("size").addEventListener("change", layout);
 $("back").addEventListener("click", () => go(Math.max(0, (page() - 1) * perPage())));
