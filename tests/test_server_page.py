@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import csv
 import os
+import re
 import shutil
+import sys
 import time
 from pathlib import Path
 
@@ -94,6 +96,88 @@ def labels_of(folder: Path) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
+def rate(page, rating: int) -> None:
+    """Press a key once the photograph is there: before, it would rate one that is not seen."""
+    page.wait_for_selector("#rater[aria-busy=false]")
+    page.keyboard.press(str(rating))
+
+
+def test_only_what_is_seen_and_kept_counts(page, holiday, tiny_model, tmp_path):
+    table = tmp_path / "grepq-labels.csv"
+    with ServerProcess(holiday, "--labels", table, "--model", tiny_model, cwd=tmp_path) as server:
+        page.goto(server.url)
+        expect(page.locator("#status")).to_contain_text("scored.", timeout=60_000)
+        held = []
+        page.route("**/view", lambda route: held.append(route))  # a slow disk
+        page.click("#label-some")
+        expect(page.locator("#rater")).to_have_attribute("aria-busy", "true")
+        until(lambda: held)
+        page.keyboard.press("4")
+        page.click("#rater-buttons button >> nth=2", force=True)
+        expect(page.locator("#rater-count")).to_have_text(re.compile("^1 of "))
+        for route in held:
+            route.continue_()
+        page.unroute("**/view")
+        waiting = []
+        page.route("**/rating", lambda route: waiting.append(route))
+        rate(page, 4)
+        expect(page.locator("#rater-count")).to_have_text(re.compile("^2 of "))
+        until(lambda: waiting)
+        expect(page.locator("#rater-status")).to_contain_text("0 rated, kept in")
+        page.keyboard.press("ArrowLeft")
+        expect(page.locator("#rater-buttons button[aria-pressed=true]")).to_have_attribute("data-rating", "4")
+        waiting.pop().continue_()
+        expect(page.locator("#rater-status")).to_contain_text("1 rated, kept in")
+        assert [row["mos"] for row in labels_of(tmp_path)] == ["4"]
+        # A rating that cannot be kept leaves the one before.
+        rate(page, 2)
+        until(lambda: waiting)
+        waiting.pop().fulfill(status=507, content_type="application/json", body='{"error": "the disk is full"}')
+        expect(page.locator("#rater-trouble")).to_contain_text("the disk is full")
+        expect(page.locator("#rater-buttons button[aria-pressed=true]")).to_have_attribute("data-rating", "4")
+        expect(page.locator("#rater-status")).to_contain_text("1 rated, kept in")
+        page.unroute("**/rating")
+
+
+def test_reasons_are_asked_for_what_is_looked_at(page, holiday, tiny_model, tmp_path):
+    with ServerProcess(holiday, "--model", tiny_model, cwd=tmp_path) as server:
+        page.goto(server.url)
+        expect(page.locator("#status")).to_contain_text("scored.", timeout=60_000)
+        page.select_option("#sort", "name")
+        asked = []
+        page.on("request", lambda request: asked.append(request.url) if "/explain" in request.url else None)
+        page.get_by_role("button", name="photo 00.jpg, score").click()
+        for _ in range(8):
+            page.keyboard.press("ArrowRight")
+        expect(page.locator("#viewer-name")).to_have_text("photo 08.jpg")
+        expect(page.locator("#viewer-reasons li").first).not_to_have_text("looking for reasons")
+        assert len(asked) < 5 and page.locator("#viewer-reasons li").first.inner_text()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names of files are text here")
+def test_a_name_that_is_no_text_is_shown_rated_and_saved(page, holiday, tiny_model, tmp_path):
+    folder = tmp_path / "odd"
+    folder.mkdir()
+    shutil.copy(holiday / "photo 01.jpg", os.fsdecode(os.fsencode(folder) + b"/caf\xe9.jpg"))
+    shutil.copy(holiday / "photo 02.jpg", folder)
+    with ServerProcess(folder, "--model", tiny_model, cwd=tmp_path) as server:
+        page.goto(server.url)
+        expect(page.locator("#status")).to_contain_text("scored.", timeout=60_000)
+        expect(page.locator(".tile .name", has_text=re.compile(r"caf.\.jpg"))).to_be_visible()
+        assert page.locator(".tile").count() == 2
+        find = "fetch('/page/photos').then(r => r.json()).then(f => f.photos.find(p => p.name.startsWith('caf')).id)"
+        number = page.evaluate(find)
+        answer = page.evaluate(
+            """id => fetch(`/page/photos/${id}/rating`, {method: "PUT", headers: {"Content-Type": "application/json"},
+                 body: '{"rating": 2}'}).then(r => r.status)""",
+            number,
+        )
+        assert answer == 200
+        assert b"caf\xe9.jpg,2" in (folder / "grepq-labels.csv").read_bytes()
+        labels = page.evaluate("fetch('/page/labels.csv').then(r => r.arrayBuffer()).then(b => [...new Uint8Array(b)])")
+        assert bytes(labels) == (folder / "grepq-labels.csv").read_bytes()
+
+
 def test_the_whole_loop_by_the_keyboard_alone(page, holiday, photos, tiny_model, tmp_path):
     elsewhere = []
     page.on("request", lambda request: elsewhere.append(request.url) if "127.0.0.1" not in request.url else None)
@@ -128,11 +212,11 @@ def test_the_whole_loop_by_the_keyboard_alone(page, holiday, photos, tiny_model,
         page.keyboard.press("Enter")
         expect(page.locator("#rater")).to_be_visible()
         for i in range(6):
-            page.keyboard.press(str(1 + i % 5))
+            rate(page, 1 + i % 5)
         expect(page.locator("#rater-status")).to_contain_text("6 rated, kept in")
         until(lambda: [row["mos"] for row in labels_of(holiday)] == ["1", "2", "3", "4", "5", "1"])
         page.keyboard.press("ArrowLeft")  # back, and another mind
-        page.keyboard.press("3")
+        rate(page, 3)
         until(lambda: sorted(row["mos"] for row in labels_of(holiday)) == ["1", "2", "3", "3", "4", "5"])
         # A reload, and then a crash: nothing is lost.
         page.reload()
@@ -148,7 +232,7 @@ def test_the_whole_loop_by_the_keyboard_alone(page, holiday, photos, tiny_model,
         page.keyboard.press("Enter")
         expect(page.locator("#rater")).to_be_visible()
         for i in range(5):
-            page.keyboard.press(str(1 + i % 5))
+            rate(page, 1 + i % 5)
         expect(page.locator("#scale")).to_be_attached()
         page.wait_for_selector("#scale:not([hidden])", state="attached", timeout=60_000)
         expect(page.locator("#fit-text")).to_contain_text("Fitted on 11 of your ratings", timeout=60_000)
@@ -178,7 +262,7 @@ def test_dropping_a_folder_shows_progress_and_labels_what_was_dropped(page, holi
         expect(page.locator(".tile .name", has_text="holiday/photo 07.jpg")).to_be_visible()
         page.click("#label-some")
         expect(page.locator("#rater")).to_be_visible()
-        page.keyboard.press("4")
+        rate(page, 4)
         until(lambda: [row["mos"] for row in labels_of(tmp_path)] == ["4"])
         assert labels_of(tmp_path)[0]["path"].startswith("holiday/")
         assert len(labels_of(tmp_path)[0]["sha256"]) == 64

@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from typing import Any
 
-from starlette.responses import JSONResponse
+from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from grepq_iqa.server.settings import RETRY_AFTER_SECONDS
+
+
+class Json(Response):
+    """A JSON answer in ASCII, for names of files can hold bytes that are no text: escaped, they go there and back."""
+
+    media_type = "application/json"
+
+    def render(self, content: Any) -> bytes:
+        """As bytes."""
+        return json.dumps(content, allow_nan=False, separators=(",", ":")).encode()
 
 
 class Refusal(Exception):
@@ -25,9 +36,9 @@ class Refusal(Exception):
         self.status, self.sentence, self.reason, self.headers = status, sentence, reason, dict(headers or {})
         super().__init__(sentence)
 
-    def response(self) -> JSONResponse:
+    def response(self) -> Json:
         """As it is sent."""
-        return JSONResponse({"error": self.sentence}, self.status, self.headers)
+        return Json({"error": self.sentence}, self.status, self.headers)
 
 
 def busy() -> Refusal:

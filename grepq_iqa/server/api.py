@@ -7,13 +7,13 @@ import io
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 
 from grepq_iqa._version import __version__
 from grepq_iqa.batch import Result
 from grepq_iqa.errors import GrepqError, ImageError
 from grepq_iqa.rows import completed, predict_row, rounded, score_row
-from grepq_iqa.server.answers import Refusal
+from grepq_iqa.server.answers import Json, Refusal
 from grepq_iqa.server.bodies import Picture, pictures_of
 from grepq_iqa.server.schemas import (
     ErrorAnswer,
@@ -72,7 +72,7 @@ async def score(request: Request) -> Response:
     """Zero-shot quality of one or several pictures."""
     service = service_of(request)
     rows = await _rows(request, service, "score", lambda result: completed("score", result, score_row(result)))
-    return JSONResponse({"model": service.model.name, "rows": rows})
+    return Json({"model": service.model.name, "rows": rows})
 
 
 @router.post("/v1/predict", response_model=PredictAnswer, openapi_extra=_BODY, responses=_ERRORS | _NOT_HERE)
@@ -87,7 +87,7 @@ async def predict(request: Request, confidence: Annotated[float, Query(ge=0.5, l
         return completed("predict", result, predict_row(service.model, result, confidence))
 
     rows = await _rows(request, service, "predict", finish)
-    return JSONResponse({"model": service.model.name, "source": source, "confidence": confidence, "rows": rows})
+    return Json({"model": service.model.name, "source": source, "confidence": confidence, "rows": rows})
 
 
 @router.post("/v1/explain", response_model=ExplainAnswer, openapi_extra=_BODY, responses=_ERRORS)
@@ -99,7 +99,7 @@ async def explain(request: Request, map: bool = False) -> Response:
     async with pictures_of(request, service.settings, service.buffers) as pictures:
         for picture in pictures:
             rows.append(await unless_gone(request, service.queue.call(_explaining(service, picture, map))))
-    return JSONResponse({"model": service.model.name, "rows": rows})
+    return Json({"model": service.model.name, "rows": rows})
 
 
 @router.get("/v1/models", response_model=ModelsAnswer)
@@ -119,14 +119,14 @@ async def models(request: Request) -> Response:
         "lower_is_better": service.model.lower_is_better,
         "explains": True,
     }
-    return JSONResponse({"version": __version__, "models": [one]})
+    return Json({"version": __version__, "models": [one]})
 
 
 @router.get("/healthz", response_model=State, responses={503: {"model": State}})
 async def healthz(request: Request) -> Response:
     """Whether the process works."""
     alive = service_of(request).queue.alive
-    return JSONResponse({"status": "ok" if alive else "dead"}, 200 if alive else 503)
+    return Json({"status": "ok" if alive else "dead"}, 200 if alive else 503)
 
 
 @router.get("/readyz", response_model=State, responses={503: {"model": State}})
@@ -134,7 +134,7 @@ async def readyz(request: Request) -> Response:
     """Whether new requests are taken."""
     service = service_of(request)
     state = "dead" if not service.queue.alive else "draining" if service.draining else "ok"
-    return JSONResponse({"status": state}, 200 if state == "ok" else 503)
+    return Json({"status": state}, 200 if state == "ok" else 503)
 
 
 @router.get("/metrics", include_in_schema=False)

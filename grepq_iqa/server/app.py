@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
-from starlette.responses import JSONResponse, Response
+from starlette.responses import Response
 
 from grepq_iqa._version import __version__
 from grepq_iqa.errors import GrepqError, ImageError
 from grepq_iqa.server import api, page
-from grepq_iqa.server.answers import busy
+from grepq_iqa.server.answers import Json, busy
 from grepq_iqa.server.bodies import Buffers
 from grepq_iqa.server.labeling import Labeling
 from grepq_iqa.server.metrics import Metrics
@@ -74,19 +74,19 @@ def create_app(model: GRepQ, settings: Settings, photographs: Iterable[Path] = (
 
 async def _http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    return JSONResponse({"error": str(error.detail)}, error.status_code, error.headers)
+    return Json({"error": str(error.detail)}, error.status_code, error.headers)
 
 
 async def _invalid(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     first = error.errors()[0]
     where = ".".join(str(part) for part in first["loc"][1:])
-    return JSONResponse({"error": f"{where}: {first['msg']}"}, 422)
+    return Json({"error": f"{where}: {first['msg']}"}, 422)
 
 
 async def _refused(request: Request, error: Exception) -> Response:
     sentence = error.reason if isinstance(error, ImageError) else str(error)  # without the path of a file of ours
-    return JSONResponse({"error": sentence}, 400)
+    return Json({"error": sentence}, 400)
 
 
 async def _full(request: Request, error: Exception) -> Response:

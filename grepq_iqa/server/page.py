@@ -13,13 +13,14 @@ from fastapi import APIRouter, Request
 from jinja2 import Environment, FileSystemLoader, select_autoescape
 from pydantic import BaseModel, Field, ValidationError
 from starlette.background import BackgroundTask
-from starlette.responses import FileResponse, HTMLResponse, JSONResponse, RedirectResponse, Response
+from starlette.responses import FileResponse, HTMLResponse, RedirectResponse, Response
 
 from grepq_iqa._version import __version__
 from grepq_iqa.batch import Result
 from grepq_iqa.data.formats import EXTENSIONS
+from grepq_iqa.pages import shown
 from grepq_iqa.rows import completed, score_row
-from grepq_iqa.server.answers import Refusal
+from grepq_iqa.server.answers import Json, Refusal
 from grepq_iqa.server.api import explained
 from grepq_iqa.server.bodies import pictures_of, small_body
 from grepq_iqa.server.labeling import FEWEST_LABELS, summary
@@ -62,9 +63,9 @@ async def index(request: Request) -> Response:
     return _page(
         "index.html",
         version=__version__,
-        model=Path(service.model.name).name,
-        folder=service.settings.folder.name or str(service.settings.folder) if service.settings.folder else "",
-        table=str(service.labeling.table.path),
+        model=shown(Path(service.model.name).name),
+        folder=shown(service.settings.folder.name or service.settings.folder) if service.settings.folder else "",
+        table=shown(service.labeling.table.path),
         most=service.settings.max_picture,
         fewest=FEWEST_LABELS,
         endings=" ".join(sorted(EXTENSIONS)),
@@ -113,7 +114,7 @@ async def photos(request: Request) -> Response:
             "fit": None if labeling.fit is None else summary(labeling.fit),
         }
 
-    return JSONResponse(await asyncio.to_thread(work))
+    return Json(await asyncio.to_thread(work))
 
 
 @router.post("/page/photos")
@@ -126,14 +127,14 @@ async def add_photo(request: Request) -> Response:
         if picture.file is None:
             raise Refusal(413, picture.error or "too large", "too large")
         photo = await asyncio.to_thread(service.photos.add, picture.name, picture.file)
-    return JSONResponse(await _scored(request, service, photo))
+    return Json(await _scored(request, service, photo))
 
 
 @router.delete("/page/photos")
 async def forget_photos(request: Request) -> Response:
     """Take dropped photographs off the page; ratings stay in their table."""
     await asyncio.to_thread(service_of(request).photos.forget_dropped)
-    return JSONResponse({})
+    return Json({})
 
 
 @router.post("/page/photos/{number}/score")
@@ -142,7 +143,7 @@ async def score_photo(request: Request, number: int) -> Response:
     service = service_of(request)
     service.require_room()
     await small_body(request)
-    return JSONResponse(await _scored(request, service, service.photos.get(number)))
+    return Json(await _scored(request, service, service.photos.get(number)))
 
 
 @router.get("/page/photos/{number}/thumbnail")
@@ -157,16 +158,24 @@ async def photo_thumbnail(request: Request, number: int) -> Response:
 async def photo_view(request: Request, number: int) -> Response:
     """A JPEG of ours to look at."""
     service = service_of(request)
+    photo = service.photos.get(number)
+    tag = await asyncio.to_thread(service.photos.view_tag, photo)
+    if _has(request, tag):  # without decoding it
+        return _picture(request, b"", tag)
     async with service.views:
-        content = await asyncio.to_thread(service.photos.view, service.photos.get(number))
-    return _picture(request, content)
+        content = await asyncio.to_thread(service.photos.view, photo)
+    return _picture(request, content, tag)
 
 
-def _picture(request: Request, content: bytes) -> Response:
+def _has(request: Request, tag: str) -> bool:
+    return request.headers.get("if-none-match") == f'"{tag}"'
+
+
+def _picture(request: Request, content: bytes, tag: str | None = None) -> Response:
     """A JPEG that a browser may keep and must ask about: the next server's photograph of this number is another one."""
-    tag = f'"{hashlib.sha256(content).hexdigest()[:32]}"'
-    headers = {"Cache-Control": "private, no-cache", "ETag": tag}
-    if request.headers.get("if-none-match") == tag:
+    tag = tag or hashlib.sha256(content).hexdigest()[:32]
+    headers = {"Cache-Control": "private, no-cache", "ETag": f'"{tag}"'}
+    if _has(request, tag):
         return Response(status_code=304, headers=headers)
     return Response(content, media_type="image/jpeg", headers=headers)
 
@@ -182,7 +191,7 @@ async def explain_photo(request: Request, number: int) -> Response:
         found = service.model.explain(service.photos.source(photo), map=False)
         return explained(found, with_map=False)
 
-    return JSONResponse(await unless_gone(request, service.queue.call(work)))
+    return Json(await unless_gone(request, service.queue.call(work)))
 
 
 @router.get("/page/photos/{number}/map")
@@ -215,14 +224,14 @@ async def rate_photo(request: Request, number: int) -> Response:
     labeling = service_of(request).labeling
     photo = labeling.photos.get(number)
     labels = await asyncio.to_thread(labeling.rate, photo, given.rating)
-    return JSONResponse({"rating": given.rating, "labels": labels})
+    return Json({"rating": given.rating, "labels": labels})
 
 
 @router.post("/page/labeling/choose")
 async def choose(request: Request) -> Response:
     """What `grepq select` would choose."""
     choice = _parsed(Choice, await small_body(request))
-    return JSONResponse({"ids": await asyncio.to_thread(service_of(request).labeling.choose, choice.count)})
+    return Json({"ids": await asyncio.to_thread(service_of(request).labeling.choose, choice.count)})
 
 
 @router.post("/page/labeling/fit")
@@ -238,7 +247,7 @@ async def fit(request: Request) -> Response:
         return {"fit": summary(found), "predictions": predictions}
 
     async with service.fitting:
-        return JSONResponse(await asyncio.to_thread(work))
+        return Json(await asyncio.to_thread(work))
 
 
 @router.get("/page/predictions.csv")
@@ -294,8 +303,8 @@ async def _scored(request: Request, service: Service, photo: Photo) -> dict[str,
             finish,
             lambda decoded: service.photos.note_pixels(photo, decoded),
         )
-        shown: dict[str, Any] = await unless_gone(request, work)
-        return shown
+        answer: dict[str, Any] = await unless_gone(request, work)
+        return answer
     return _shown(service, photo)
 
 

@@ -10,6 +10,7 @@ import hashlib
 import io
 import itertools
 import os
+import secrets
 import shutil
 import tempfile
 import threading
@@ -82,6 +83,7 @@ class PhotoStore:
         self._by_digest: dict[str, Photo] = {}
         self._stored = 0
         self._lock = threading.Lock()
+        self._session = secrets.token_hex(16)
         self._temporary = Path(tempfile.mkdtemp(prefix="grepq-serve-"))
         for path in paths:
             photo = Photo(next(self._numbers), _name_in(settings.folder, path), path, of_folder=True)
@@ -188,6 +190,15 @@ class PhotoStore:
         except GrepqError as error:
             reason = getattr(error, "reason", error)
             raise Refusal(404, f"the photograph cannot be shown: {reason}", "unknown") from None
+
+    def view_tag(self, photo: Photo) -> str:
+        """Changes with what `view` gives, and with every store; 32 hex digits."""
+        try:
+            found = photo.path.stat()
+            told = f"{self._session} {photo.id} {found.st_mtime_ns} {found.st_size} {found.st_ino}"
+        except OSError:
+            told = f"{self._session} {photo.id} gone"
+        return hashlib.sha256(told.encode()).hexdigest()[:32]
 
     def close(self) -> None:
         """Delete what was dropped."""

@@ -9,6 +9,8 @@ const AT_A_TIME = 20;
 const fewest = Number(document.body.dataset.fewest);
 const dialog = byId("rater");
 let ids = [], at = 0, saving = Promise.resolve();
+let looked = 0;  // changes with every picture that is asked for
+const pending = new Map();  // ratings on their way to the disk, by photograph
 let fitting = false, outdated = false, fitted = 0;
 
 const rated = () => photos().filter(one => one.rating !== null && one.row && !one.row.error).length;
@@ -43,20 +45,43 @@ function show() {
   byId("rater-skip").disabled = done;
   byId("rater-back").disabled = at === 0;
   byId("rater-count").textContent = done ? "" : `${at + 1} of ${ids.length}`;
-  const rating = done ? null : photo(ids[at])?.rating;
+  const rating = done ? null : pending.get(ids[at]) ?? photo(ids[at])?.rating;
   for (const button of byId("rater-buttons").children) {
     button.disabled = done;
     button.setAttribute("aria-pressed", String(Number(button.dataset.rating) === rating));
   }
-  if (!done) {
-    byId("rater-image").src = `/page/photos/${ids[at]}/view`;
-    byId("rater-image").alt = `Photograph to rate: ${photo(ids[at])?.name}`;
-    if (at + 1 < ids.length) new Image().src = `/page/photos/${ids[at + 1]}/view`;
-  }
+  look(done ? null : ids[at]);
   tell(done ? "Press Done to see the predictions, then label some more if they should get better." : "");
 }
 
-function tell(more) {
+const isReady = () => dialog.getAttribute("aria-busy") === "false";
+
+function setReady(ready) {
+  dialog.setAttribute("aria-busy", String(!ready));
+  // Not disabled: a button that is would take the focus, and the keys, with it.
+  for (const button of byId("rater-buttons").children) button.setAttribute("aria-disabled", String(!ready));
+}
+
+// A photograph can be rated once it is what is seen: a browser shows the one before until the next has come.
+async function look(id) {
+  const asked = ++looked, image = byId("rater-image");
+  setReady(false);
+  image.removeAttribute("src");
+  if (id === null) return;
+  image.alt = `Photograph to rate: ${photo(id)?.name}`;
+  image.src = `/page/photos/${id}/view`;
+  try {
+    await image.decode();
+    if (asked === looked) setReady(true);
+  } catch {
+    if (asked === looked) tell("This one cannot be shown: skip it.");
+  }
+  if (asked === looked && at + 1 < ids.length) new Image().src = `/page/photos/${ids[at + 1]}/view`;
+}
+
+let last = "";
+function tell(more = last) {
+  last = more;
   const count = rated();
   const rest = count < fewest ? `; ${fewest - count} more until the first fit` : "";
   byId("rater-status").textContent = `${count} rated, kept in ${document.body.dataset.table}${rest}. ${more}`;
@@ -64,18 +89,21 @@ function tell(more) {
 
 // Keys may come faster than the disk: they are saved one after the other, and the page says so only then.
 function rate(rating) {
-  if (at >= ids.length) return;
+  if (at >= ids.length || !isReady()) return;
   const id = ids[at];
-  put({ ...photo(id), rating });
+  pending.set(id, rating);
   at += 1;
   show();
   saving = saving.then(async () => {
     try {
       await send("PUT", `/page/photos/${id}/rating`, { rating });
+      if (pending.get(id) === rating) pending.delete(id);
+      put({ ...photo(id), rating });
       byId("rater-trouble").textContent = "";
+      tell();
       if (rated() >= fewest) refit();
     } catch (error) {
-      put({ ...photo(id), rating: null });
+      pending.delete(id);  // what was kept before still is
       byId("rater-trouble").textContent = `${photo(id).name} is not saved: ${error.message}`;
       at = Math.max(0, ids.indexOf(id));
       show();
@@ -125,6 +153,7 @@ export function showFit(fit) {
 }
 
 export function listen() {
+  addEventListener("beforeunload", event => { if (pending.size) event.preventDefault(); });
   WORDS.forEach((word, i) => {
     const button = make("button", { type: "button", "data-rating": i + 1, "aria-label": `${i + 1}, ${word}`, "aria-pressed": "false" },
       make("span", { class: "digit", text: i + 1 }), make("span", { text: word }));

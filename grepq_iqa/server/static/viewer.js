@@ -4,7 +4,8 @@ import { ask, byId, make } from "./server.js";
 import { numbers, photo, shownIds } from "./tiles.js";
 
 const dialog = byId("viewer");
-let current = null;
+const PATIENCE = 200;  // milliseconds that a photograph is looked at before its reasons are asked for
+let current = null, waiting = null, asking = null;
 
 export function open(id) {
   current = id;
@@ -14,7 +15,12 @@ export function open(id) {
   byId("viewer-notes").replaceChildren(...(one.row?.warnings || []).map(text => make("li", { text })));
   byId("viewer-map").checked = false;
   showPicture();
-  explain(id);
+  forget();
+  if (!one.row || one.row.error) byId("viewer-reasons").replaceChildren();
+  else {
+    byId("viewer-reasons").replaceChildren(make("li", { class: "quiet", text: "looking for reasons" }));
+    waiting = setTimeout(() => explain(id), PATIENCE);
+  }
   if (!dialog.open) dialog.showModal();
 }
 
@@ -27,19 +33,24 @@ function showPicture() {
   image.src = `/page/photos/${current}/${where ? "map" : "view"}`;
 }
 
-async function explain(id) {
-  const list = byId("viewer-reasons"), one = photo(id);
+// Reasons of a photograph that is no longer looked at are not worked out: the server drops what nobody waits for.
+function forget() {
+  clearTimeout(waiting);
+  asking?.abort();
   byId("map-choice").hidden = true;
-  if (!one.row || one.row.error) { list.replaceChildren(); return; }
-  list.replaceChildren(make("li", { class: "quiet", text: "looking for reasons" }));
+}
+
+async function explain(id) {
+  const list = byId("viewer-reasons");
+  asking = new AbortController();
   try {
-    const found = await ask(`/page/photos/${id}/explain`, { method: "POST" });
+    const found = await ask(`/page/photos/${id}/explain`, { method: "POST", signal: asking.signal });
     if (current !== id) return;
     const sentences = found.reasons.length ? found.reasons.map(reason => reason.sentence) : [found.sentence];
     list.replaceChildren(...sentences.map(text => make("li", { text })));
     byId("map-choice").hidden = false;
   } catch (error) {
-    if (current === id) list.replaceChildren(make("li", { class: "quiet", text: error.message }));
+    if (current === id && error.name !== "AbortError") list.replaceChildren(make("li", { class: "quiet", text: error.message }));
   }
 }
 
@@ -58,6 +69,7 @@ export function listen() {
     if (event.key === "ArrowRight") step(1);
   });
   dialog.addEventListener("close", () => {
+    forget();
     document.querySelector(`li[data-id="${current}"] button`)?.focus();
   });
 }
