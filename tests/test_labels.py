@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 import pickle
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -53,6 +56,43 @@ def test_encodings_delimiters_and_decimal_signs(folder, text, newline, encoding)
     labels = read_labels(write(folder, text.replace("\n", newline), encoding))
     assert labels.paths == (folder / "é, ü.jpg", folder / "a.jpg")
     assert labels.mos.tolist() == [3.5, -10]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names of files are text here")
+def test_names_that_are_no_utf_8_beside_some_that_are(folder):
+    odd = os.fsencode(folder) + b"/caf\xe9.jpg"
+    Path(os.fsdecode(odd)).write_bytes(b"")
+    table = folder / "labels.csv"
+    table.write_bytes(b"path,mos\ncaf\xe9.jpg,3\n" + '"é, ü.jpg",4\na.jpg,5\n'.encode())
+    labels = read_labels(table)
+    assert [os.fsencode(path) for path in labels.paths] == [
+        odd, os.fsencode(folder / "é, ü.jpg"), os.fsencode(folder / "a.jpg"),
+    ]  # fmt: skip
+    assert labels.mos.tolist() == [3, 4, 5]
+
+
+def test_ratings_of_another_photograph_of_the_same_name_are_left_out(folder):
+    contents = {"a.jpg": b"first", "b.jpg": b"second", "c d.jpg": b"third"}
+    for name, content in contents.items():
+        (folder / name).write_bytes(content)
+    own = {name: hashlib.sha256(content).hexdigest() for name, content in contents.items()}
+    rows = [
+        ("a.jpg", 1, own["a.jpg"]),
+        ("a.jpg", 5, "f" * 64),  # of another card
+        ("b.jpg", 2, "e" * 64),  # edited since, and rated again
+        ("b.jpg", 4, own["b.jpg"].upper()),
+        ("b.jpg", 3, own["b.jpg"]),
+        ("c d.jpg", 1, "a" * 64),  # edited twice: the last one counts, for nothing else is known
+        ("c d.jpg", 5, "b" * 64),
+    ]
+    text = "path,mos,sha256\n" + "".join(f"{name},{mos},{digest}\n" for name, mos, digest in rows)
+    labels = read_labels(write(folder, text))
+    assert labels.mos.tolist() == [1, 3.5, 5] and labels.lines == (2, 5, 8)
+    [note] = [note for note in labels.notes if "other photographs" in note]
+    assert note.startswith("3 ratings are") and "'a.jpg', 'b.jpg', 'c d.jpg'" in note
+    # One content alone is used as it is, whatever was written into the file since.
+    labels = read_labels(write(folder, f"path,mos,sha256\na.jpg,2,{'f' * 64}\nb.jpg,3,\n"))
+    assert labels.mos.tolist() == [2, 3] and not labels.notes
 
 
 @pytest.mark.parametrize("alias", IMAGE_ALIASES)

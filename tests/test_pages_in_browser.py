@@ -5,7 +5,9 @@ from __future__ import annotations
 import csv
 import io
 import os
+import sys
 import time
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -14,6 +16,8 @@ import pytest
 from conftest import needs
 from PIL import Image
 
+from grepq_iqa.data.labels import read_labels
+from grepq_iqa.errors import LabelsError
 from grepq_iqa.labeling.rating_page import write_pairs_page, write_rating_page
 from grepq_iqa.report import report_page
 from grepq_iqa.report.photograph import Photograph, Reason
@@ -120,7 +124,7 @@ def until(page, expression: str, seconds: float = 30) -> None:
 def saved(page) -> list[list[str]]:
     with page.expect_download() as download:
         page.click("#save")
-    return list(csv.reader(io.StringIO(Path(download.value.path()).read_text(encoding="utf-8"), newline="")))
+    return list(csv.reader(io.StringIO(Path(download.value.path()).read_text("utf-8", "surrogateescape"), newline="")))
 
 
 def test_report_sorts_and_filters(visit, photographs, tmp_path):
@@ -140,7 +144,7 @@ def test_report_sorts_and_filters(visit, photographs, tmp_path):
     page.check("#copies")
     assert names(page) == ["p11.png", "p03.png"]
     assert page.inner_text("#p3 .copy") == "near-duplicate, group 1 of 2"
-    assert saved(page) == [["path", "score"], *([str(tmp_path / name), value] for name, value in
+    assert saved(page) == [["path", "grepq score"], *([str(tmp_path / name), value] for name, value in
                            (("p11.png", "1.1"), ("p03.png", "0.3")))]  # fmt: skip
     page.click("#reset")
     page.select_option("#sort", "together")
@@ -166,12 +170,30 @@ def test_report_is_brushed(visit, photographs, tmp_path):
     assert names(page) == ["p00.png", "p01.png", "p02.png"]
 
 
+def test_a_list_of_predictions_leads_back_and_holds_no_ratings(visit, photographs, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    odd = tmp_path / os.fsdecode(b"caf\xe9.png") if sys.platform == "linux" else tmp_path / "odd.png"
+    odd.write_bytes(painted(99))
+    rows = [replace(row, path=Path(row.path.name), low=0.0, high=9.0) for row in photographs[:2]]
+    rows.append(Photograph(Path(odd.name), 9.9, 50.0))
+    page = visit(report(tmp_path / "r.html", rows, value_name="MOS", among="the photographs that it was fitted on"))
+    assert "% of the photographs that it was fitted on" in page.inner_text("#summary")
+    with page.expect_download() as download:
+        page.click("#save")
+    table = Path(download.value.path())
+    written = table.read_bytes().splitlines()
+    assert written[0] == b"path,predicted mos"
+    assert {line.rsplit(b",", 1)[0] for line in written[1:]} == {os.fsencode(tmp_path / row.path) for row in rows}
+    with pytest.raises(LabelsError, match="mos-column"):
+        read_labels(table)
+
+
 def test_report_by_keys(visit, photographs, tmp_path):
     page = visit(report(tmp_path / "r.html", photographs))
     for key in ("ArrowRight", "ArrowRight", "ArrowLeft", "Enter"):
         page.keyboard.press(key)
     assert page.inner_text("#detail-name") == "p00.png" and page.inner_text("#detail-reasons li") == "much noise, 0"
-    assert "Better than" in page.inner_text("#facts") and "0.3 MP" in page.inner_text("#facts")
+    assert "% of in-the-wild photographs" in page.inner_text("#facts") and "0.3 MP" in page.inner_text("#facts")
     until(page, "document.getElementById('detail-picture').naturalWidth === 600")  # the file itself
     page.keyboard.press("m")
     until(page, "document.getElementById('detail-picture').naturalWidth === 60")
@@ -214,7 +236,8 @@ def test_report_of_hostile_names_runs_nothing(visit, tmp_path):
         "[...document.querySelectorAll('figure img')].filter(one => one.complete && one.naturalWidth).length === 5",
     )
     paths = [row[0] for row in saved(page)[1:]]
-    assert len(paths) == 7 and {*(str(tmp_path / name) for name in HOSTILE), str(Path(far))} < set(paths)
+    known = {*(str(tmp_path / name) for name in HOSTILE), str(Path(far).absolute()), str(rows[-1].path)}
+    assert len(paths) == 7 and known == set(paths)
     page.locator("#p2").click()
     until(page, "document.getElementById('detail-picture').naturalWidth === 600")  # the link leads there
 

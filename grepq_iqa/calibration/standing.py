@@ -26,6 +26,11 @@ def labels_of(model: GRepQ) -> NDArray[np.float64] | None:
     return labels
 
 
+def standing_among(model: GRepQ) -> str:
+    """What percentiles of a model's predictions, or of its scores where it was not fitted, are shares of, in words."""
+    return "the photographs that it was fitted on" if labels_of(model) is not None else "in-the-wild photographs"
+
+
 def mos_standing(model: GRepQ, mos: float, *, lower_is_better: bool | None = None) -> float | None:
     """The share of labels that are worse than ``mos``, ties by half, 0 to 100.
 

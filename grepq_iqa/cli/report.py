@@ -134,7 +134,8 @@ def report(
         from grepq_iqa.report.copies import CopyFinder
 
         made_with = "" if grepq is None else f"{grepq.name}, weights {grepq.encoder_hash[:12]}."
-        text = ReportText(shown(heading), value_name, turned, shown(made_with), _notes(value_name, source, grepq))
+        notes, among = _notes(value_name, source, grepq), _among(value_name, source, grepq)
+        text = ReportText(shown(heading), value_name, turned, shown(made_with), notes, among)
         finder = CopyFinder() if grepq is None else CopyFinder(grepq.feature_mean, grepq.feature_scale)
         kept.failed = write_report(output, kept, text, count=count, finder=finder, max_pixels=most).failed
     if sheet is not None:
@@ -283,6 +284,16 @@ def _notes(value_name: str, source: Path | None, model: GRepQ | None) -> tuple[s
     elif model is not None:
         notes.append("A score needs no reference picture and knows no taste: it tells technical quality, by and large.")
     return tuple(notes)
+
+
+def _among(value_name: str, source: Path | None, model: GRepQ | None) -> str:
+    from grepq_iqa.calibration.standing import standing_among
+
+    if source is None:
+        assert model is not None
+        return standing_among(model)
+    # Rows do not tell whether their model was fitted.
+    return "those that its model knows" if value_name == "MOS" else "in-the-wild photographs"
 
 
 def _heading(paths: list[str]) -> str:

@@ -119,7 +119,9 @@ def select(
     if page is not None:
         require_pages()
         if not scale[0] < scale[1]:
-            raise UsageError(f"--scale {scale[0]:g},{scale[1]:g}: name the worst rating first, then the best")
+            raise UsageError(
+                f"--scale {scale[0]:g},{scale[1]:g}: the lower number, which is the worst rating here, comes first"
+            )
     given = [path for path in paths if path != "-"] + ([os.fspath(labeled)] if labeled else [])
     for written in (output, page):
         if written is not None:

@@ -8,6 +8,7 @@ Example:
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import os
 import unicodedata
@@ -23,7 +24,7 @@ from numpy.typing import NDArray
 from grepq_iqa.data import repeats as repeated
 from grepq_iqa.data.tables import Table, plain_name, read_table
 from grepq_iqa.errors import LabelsError
-from grepq_iqa.files import same_file_key
+from grepq_iqa.files import same_file_key, sha256_of
 
 # Compared without case, spaces and punctuation; earlier names win over later ones.
 IMAGE_ALIASES = (
@@ -131,6 +132,7 @@ def read_labels(
     mos_at = _mos_column(table, mos_column, image_at)
     group_at = None if group_column is None else table.column(group_column)
     rater_at = None if rater_column is None else table.column(rater_column)
+    digest_at = table.optional_column("sha256", taken=image_at)
     folder = Path(images) if images is not None else table.path.parent
 
     rows: list[_Row] = []
@@ -140,7 +142,9 @@ def read_labels(
         rater = "" if rater_at is None else table.text(cells, rater_at)
         if rater_at is not None and not rater:
             wrong.append("no rater is named")
-        rows.append(_Row(line, table.text(cells, image_at), path, value, scale, group, rater, wrong))
+        digest = "" if digest_at is None else table.text(cells, digest_at).lower()
+        rows.append(_Row(line, table.text(cells, image_at), path, value, scale, group, rater, digest, wrong))
+    rows, others = _of_one_content(rows)
     _refuse_other_scales(rows)
     _refuse_other_groups(rows)
     if repeats == "error" and rater_at is None:
@@ -166,7 +170,10 @@ def read_labels(
             image_column=table.header[image_at],
             mos_column=table.header[mos_at],
             skipped=problems,
-            notes=(f"without a score, not rated yet: {len(waiting)} of {len(rows)} rows",) if waiting else (),
+            notes=(
+                *([f"without a score, not rated yet: {len(waiting)} of {len(rows)} rows"] if waiting else []),
+                *([_other_contents(others)] if others else []),
+            ),
         ),
         grouped=group_at is not None,
         rated=rater_at is not None,
@@ -225,6 +232,10 @@ def _forms(name: str) -> Iterator[str]:
     for visible in (name, name.translate(_INVISIBLE).strip()):
         for variant in (visible, visible.replace("\\", "/")):
             yield from (variant, unicodedata.normalize("NFC", variant), unicodedata.normalize("NFD", variant))
+    if not name.isascii():  # names that are no UTF-8, or a table of which one such name made another encoding
+        for encoding in ("cp1252", "latin-1"):
+            with contextlib.suppress(UnicodeError):
+                yield os.fsdecode(name.encode(encoding))
 
 
 def _image_column(table: Table, wanted: str | None, hint: str = "name it with --image-column") -> int:
@@ -255,12 +266,46 @@ class _Row(NamedTuple):
     scale: str
     group: str
     rater: str
+    digest: str
     wrong: list[str]
 
     @property
     def key(self) -> str:
         """The same for every name of one file."""
         return same_file_key(self.path or self.name)
+
+
+def _of_one_content(rows: list[_Row]) -> tuple[list[_Row], list[_Row]]:
+    """Rows to use, and those of other photographs of the same name, as the SHA-256 beside them tell.
+
+    A browser gives names without their folders, and files are edited: `grepq serve` keeps ratings of two contents apart
+    by a column. Of those of one name the ones of the file that is there count, else the last.
+    """
+    contents: dict[str, list[str]] = {}
+    for row in rows:
+        if row.path is not None and row.digest and row.digest not in contents.setdefault(row.key, []):
+            contents[row.key].append(row.digest)
+    wanted: dict[str, str] = {}
+    for row in rows:
+        if row.path is not None and len(contents.get(row.key, ())) > 1 and row.key not in wanted:
+            try:
+                own = sha256_of(row.path)
+            except OSError:
+                own = ""
+            known = contents[row.key]
+            wanted[row.key] = own if own in known else known[-1]
+    kept: list[_Row] = []
+    others: list[_Row] = []
+    for row in rows:
+        of_another = row.path is not None and row.digest and row.digest != wanted.get(row.key, row.digest)
+        (others if of_another else kept).append(row)
+    return kept, others
+
+
+def _other_contents(rows: list[_Row]) -> str:
+    count = f"{len(rows)} ratings are" if len(rows) > 1 else "1 rating is"
+    names = _listed(sorted({row.name for row in rows}))
+    return f"{count} of other photographs under the same names, by their SHA-256, and left out: {names}"
 
 
 def _refuse_other_scales(rows: list[_Row]) -> None:

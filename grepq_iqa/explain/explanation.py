@@ -95,7 +95,7 @@ def judge_views(native: DecodedImage, screen: Pixels) -> tuple[tuple[Reason, ...
     if max(pixels.shape[-2:]) > SCREEN:
         close = _closest([network.severities(measure(tile)) for tile in native_tiles(pixels, screen)])
     shown = seen.groups | {name: close.groups[name] for name in FROM_NATIVE}
-    reasons = [_reason(network, group, seen, hue) for group in network.named(seen.groups)]
+    reasons = [_reason(network, group, _severer(group, seen, close), hue) for group in network.named(seen.groups)]
     named = {reason.name for reason in reasons}
     for group in sorted(NATIVE_THRESHOLDS, key=lambda group: -close.groups[group]):
         if close is not seen and group not in named and close.groups[group] > NATIVE_THRESHOLDS[group]:
@@ -107,6 +107,11 @@ def judge_views(native: DecodedImage, screen: Pixels) -> tuple[tuple[Reason, ...
         of_name = next((reason for reason in reasons if reason.name == name and AT_NATIVE not in reason.sentence), None)
         amounts.append(of_name or _calm(_reason(network, group, both, hue)))
     return tuple(reasons), tuple(amounts)
+
+
+def _severer(group: str, seen: Severities, close: Severities) -> Severities:
+    """The reading to go by: of what shrinking wipes, the one that shows more of it."""
+    return close if group in FROM_NATIVE and close.groups[group] > seen.groups[group] else seen
 
 
 def _reason(network: Network, group: str, severities: Severities, hue: str, where: str = "") -> Reason:

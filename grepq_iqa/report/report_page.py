@@ -42,6 +42,7 @@ class ReportText:
         lower_is_better: the direction of the value.
         made_with: the model and its weights, in words.
         notes: sentences to be read before the numbers.
+        among: what percentiles are shares of.
     """
 
     title: str
@@ -49,6 +50,7 @@ class ReportText:
     lower_is_better: bool = False
     made_with: str = ""
     notes: tuple[str, ...] = ()
+    among: str = "in-the-wild photographs"
 
 
 @dataclass
@@ -129,6 +131,7 @@ class _Figures:
             "name": shown(path.name),
             "folder": shown(path.parent),
             "path": os.fspath(path),  # JSON escapes what stands for bytes of no text
+            "file": os.path.abspath(path),  # noqa: PTH100 - links are kept; a list is saved to a folder of the browser's
             "link": link_to(path, self._page),
             "value": photograph.value,
             "percentile": photograph.percentile,

@@ -4,7 +4,7 @@ const grid = $("grid");
 const figures = [...grid.children];
 const rows = figures.map(figure => JSON.parse(figure.dataset.row));
 const {groups} = JSON.parse($("data").textContent);
-const valueName = document.body.dataset.valueName;
+const {valueName, among} = document.body.dataset;
 // Sorting "worst first" is rising where more is better.
 const sign = document.body.dataset.lowerIsBetter === "true" ? -1 : 1;
 const groupOf = new Map(groups.flatMap((members, g) => members.map(number => [number, g])));
@@ -235,7 +235,7 @@ function open(row) {
   const facts = [];
   if (row.value !== null) facts.push([valueName, number.format(row.value)]);
   if (row.low !== null && row.high !== null) facts.push(["Interval", `${number.format(row.low)} to ${number.format(row.high)}`]);
-  if (row.percentile !== null) facts.push(["Better than", `${Math.round(row.percentile)} % of ordinary photographs`]);
+  if (row.percentile !== null) facts.push(["Better than", `${Math.round(row.percentile)} % of ${among}`]);
   if (row.width) facts.push(["Size", `${row.width} × ${row.height}, ${number.format(row.width * row.height / 1e6)} MP`]);
   if (row.bytes !== null) facts.push(["File", `${number.format(row.bytes / 1e6)} MB`]);
   if (row.taken) facts.push(["Taken", row.taken]);
@@ -344,9 +344,12 @@ for (const id of ["search", "megapixels", "low", "high"]) $(id).addEventListener
 $("measure").addEventListener("change", () => { $("low").value = $("high").value = ""; draw(); update(); });
 $("save").addEventListener("click", () => {
   const quote = text => /[",\r\n]/.test(text) ? '"' + text.replaceAll('"', '""') + '"' : text;
-  const lines = shown.map(row => `${quote(row.path)},${row.value ?? ""}`);
+  // By columns of "mos" or "score" ratings are known, which these are not.
+  const text = [`path,${valueName === "MOS" ? "predicted mos" : "grepq score"}`, ...shown.map(row => `${quote(row.file)},${row.value ?? ""}`)].join("\n") + "\n";
+  // A name that is no text has a lone surrogate for each of its bytes, as Python writes them.
+  const parts = text.split(/([\udc80-\udcff])/u).map(part => /^[\udc80-\udcff]$/u.test(part) ? new Uint8Array([part.charCodeAt(0) - 0xdc00]) : part);
   const link = element("a");
-  link.href = URL.createObjectURL(new Blob([`path,${valueName.toLowerCase()}\n${lines.join("\n")}\n`], {type: "text/csv"}));
+  link.href = URL.createObjectURL(new Blob(parts, {type: "text/csv"}));
   link.download = "shown.csv";
   link.click();
   URL.revokeObjectURL(link.href);
@@ -361,7 +364,7 @@ addEventListener("beforeprint", () => { for (const row of shown) for (const pict
 const failed = rows.filter(row => row.error !== null).length, percentiles = rows.map(row => row.percentile).filter(p => p !== null).sort((a, b) => a - b);
 $("summary").textContent = `${rows.length} photographs`
   + (failed ? `, ${failed} could not be used` : "")
-  + (percentiles.length ? `; the middle one is better than ${Math.round(percentiles[percentiles.length >> 1])} % of ordinary photographs` : "")
+  + (percentiles.length ? `; the middle one is better than ${Math.round(percentiles[percentiles.length >> 1])} % of ${among}` : "")
   + (groups.length ? `; ${groups.length} groups of near-duplicates` : "") + ".";
 nameTheme();
 if (matchMedia("(max-width: 50rem)").matches) $("more").open = false;
