@@ -454,6 +454,22 @@ class TestTable:
         with pytest.raises(LabelsError, match=r"line 4: a.png has score 3, but 1 further up"):
             read("csv", tmp_path)
 
+    def test_a_row_without_a_content_stands_for_itself(self, tmp_path: Path):
+        touch(tmp_path, *(f"{name}.png" for name in "abcdef"))
+        rows = ["a,1,one", "b,2,one", "c,3,", "d,4,two", "e,5,", "f,6,two"]
+        write(tmp_path / "labels.csv", "image,mos,ref\n" + "".join(f"{row.replace(',', '.png,', 1)}\n" for row in rows))
+        groups = read("csv", tmp_path).groups
+        assert groups is not None and groups[0] == groups[1] == "one" and groups[3] == groups[5] == "two"
+        assert len(set(groups)) == 4
+        write(tmp_path / "labels.csv", "image,mos,ref\na.png,1,\nb.png,2,\n")
+        assert read("csv", tmp_path).groups is None
+
+    def test_a_split_that_leaves_rows_out_is_said_not_to_be_used(self, tmp_path: Path):
+        touch(tmp_path, "a.png", "b.png", "c.png")
+        write(tmp_path / "labels.csv", "image,mos,split\na.png,1,train\nb.png,2,test\nc.png,3,\n")
+        found = read("csv", tmp_path)
+        assert found.split is None and any("1 of 3 rows name no part" in note for note in found.notes)
+
     @pytest.mark.parametrize("score", ["good", "", "nan", "inf"])
     def test_scores_that_are_none(self, tmp_path: Path, score: str):
         touch(tmp_path, "a.png")

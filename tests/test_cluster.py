@@ -5,7 +5,11 @@ from __future__ import annotations
 import json
 import os
 import tarfile
+from collections import Counter
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from threading import Thread
+from typing import ClassVar
 from urllib.request import Request, urlopen
 
 import numpy as np
@@ -14,6 +18,7 @@ from cluster_inputs import make_pictures, write_files, write_tar
 from conftest import needs
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
 from grepq_iqa import GRepQ, UsageError
 from grepq_iqa.batch import score_paths
@@ -309,6 +314,95 @@ def test_storage_that_fails_is_no_fault_of_a_picture(folder, tmp_path, scorer, m
     assert done.rows == 0 and "storage cannot be read or written" in done.error
     (output / "shard=000000").unlink()
     assert score_fragment(run.output, 0, scorer, settings).rows == 10
+
+
+class Answers(BaseHTTPRequestHandler):
+    """A server of pictures, some of which it does not give."""
+
+    asked: ClassVar[Counter[str]] = Counter()
+    folder: ClassVar[Path]
+
+    def do_GET(self) -> None:
+        name = self.path.rpartition("/")[2]
+        self.asked[name] += 1
+        status = {"forbidden.png": 403, "teapot.png": 418, "gone.png": 410, "broken.png": 503}.get(name, 200)
+        if name == "busy.png" and self.asked[name] == 1:
+            status = 429
+        body = (self.folder / "a.png").read_bytes() if status == 200 else b""
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    do_HEAD = do_GET
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+def test_one_url_costs_its_row_only(tmp_path, scorer, monkeypatch):
+    pytest.importorskip("aiohttp")
+    from grepq_iqa.integrations.cluster import reading
+
+    monkeypatch.setattr(reading, "_PAUSE", 0.01)
+    Image.effect_noise((100, 100), 40).convert("RGB").save(tmp_path / "a.png")
+    Answers.folder = tmp_path
+    Answers.asked.clear()
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Answers)
+    Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        base = f"http://127.0.0.1:{server.server_port}"
+        names = ["a.png", "forbidden.png", "teapot.png", "gone.png", "broken.png", "busy.png"]
+        pq.write_table(pa.table({"path": [f"{base}/{name}" for name in names]}), tmp_path / "urls.parquet")
+        _, done = work([tmp_path / "urls.parquet"], tmp_path / "out", scorer)
+    finally:
+        server.shutdown()
+        server.server_close()
+    assert [one.error for one in done] == [None] * len(done) and sum(one.rows for one in done) == 6
+    assert sorted(str(row["error"]) for row in rows(tmp_path / "out")) == sorted(
+        ["None", "None", "permission denied", "the server answered 418", "does not exist"]
+        + ["the server answered 503 3 times"]
+    )
+    assert Answers.asked["broken.png"] == 3
+
+
+def test_clients_of_servers_raise_what_disks_raise():
+    from grepq_iqa.integrations.cluster.storage import Busy, Refused, told_as_os_errors
+
+    class NoCredentialsError(Exception):
+        pass
+
+    class ConnectionClosedError(Exception):
+        pass
+
+    class Answered(Exception):
+        def __init__(self, status: int) -> None:
+            self.status = status
+
+    cases = [
+        (NoCredentialsError("Unable to locate credentials"), UsageError),
+        (ConnectionClosedError("closed"), OSError),
+        *((Answered(status), kind) for status, kind in (
+            (401, PermissionError), (404, FileNotFoundError), (418, Refused), (429, Busy), (500, Busy)
+        )),
+        (MemoryError(), MemoryError),
+        (FileNotFoundError("x"), FileNotFoundError),
+    ]  # fmt: skip
+    for raised, told in cases:
+        with pytest.raises(told) as caught, told_as_os_errors("s3://bucket/key"):
+            raise raised
+        assert type(caught.value) is told
+
+
+def test_folders_that_a_pattern_matches_are_gone_into(pictures, folder, tmp_path, scorer):
+    for year in ("2023", "2024-01", "2024-02"):
+        (tmp_path / "trips" / year).mkdir(parents=True)
+        Image.effect_noise((100, 100), 40).convert("RGB").save(tmp_path / "trips" / year / f"{year}.png")
+    Image.effect_noise((100, 100), 30).convert("RGB").save(tmp_path / "trips" / "2024-top.png")
+    work([f"{tmp_path}/trips/2024-*"], tmp_path / "out", scorer)
+    assert sorted(Path(row["path"]).name for row in rows(tmp_path / "out")) == [
+        "2024-01.png", "2024-02.png", "2024-top.png",
+    ]  # fmt: skip
 
 
 def test_a_worker_with_other_weights_is_refused(scorer):

@@ -14,9 +14,10 @@ from conftest import needs
 from hypothesis import given
 from hypothesis import strategies as st
 from image_files import chunk, encoded, exif, page, png, profile, tiff
-from PIL import Image
+from PIL import Image, ImageFile
 
 from grepq_iqa.data import formats
+from grepq_iqa.data.decoding import tiff_pages
 from grepq_iqa.data.decoding.jxl_header import read_jxl_header
 from grepq_iqa.data.decoding.ranges import unit_range
 from grepq_iqa.data.images import decode_image, load_image
@@ -553,3 +554,59 @@ def test_raw_files_without_a_preview_of_use(photo, tmp_path):
         (tmp_path / "a.dng").write_bytes(dng(sensor, preview))
         decoded = decode_image(tmp_path / "a.dng")
         assert decoded.pixels.shape == (3, 800, 1280) and "developed" in decoded.warnings[0]
+
+
+def test_a_hidden_color_does_not_bleed_at_any_depth(tmp_path):
+    """White beside black that is wholly transparent: on white all of it is white, also where pixels are merged."""
+    seen = np.indices((64, 96)).sum(0) % 2 == 0
+    for name, top in (("eight.png", 255), ("sixteen.tiff", 65535)):
+        values = np.where(seen[..., None], top, 0).repeat(4, 2)
+        if top == 255:
+            Image.fromarray(values.astype(np.uint8), "RGBA").save(tmp_path / name)
+        else:
+            tifffile = pytest.importorskip("tifffile")
+            tifffile.imwrite(tmp_path / name, values.astype(np.uint16), photometric="rgb", extrasamples=["unassalpha"])
+        assert load_image(tmp_path / name).min() > 0.999
+        assert load_image(tmp_path / name, max_side=48).min() > 0.98, name
+
+
+def test_an_image_of_the_caller_stays_as_it_is(tmp_path, photos):
+    with Image.open(photos[0]) as picture:
+        size = picture.size
+        shrunk = load_image(picture, max_side=96)
+        assert max(shrunk.shape) == 96 and picture.size == size
+        again = load_image(picture, max_side=96)
+        np.testing.assert_array_equal(shrunk, again)
+    frames = [Image.new("RGB", (40, 40), color) for color in ("red", "green", "blue")]
+    frames[0].save(tmp_path / "moving.gif", save_all=True, append_images=frames[1:])
+    with Image.open(tmp_path / "moving.gif") as moving:
+        moving.seek(2)
+        assert load_image(moving)[2].mean() > 0.9 and moving.tell() == 2  # the frame that the caller shows
+        assert load_image(tmp_path / "moving.gif")[0].mean() > 0.9
+
+
+def test_lack_of_memory_is_no_damage(tmp_path, photos, monkeypatch):
+    def full(*_, **__):
+        raise MemoryError("Unable to allocate 1.9 GiB")
+
+    for where in ("load", "draft"):
+        with monkeypatch.context() as patch:
+            patch.setattr(ImageFile.ImageFile, "load", full)
+            if where == "draft":
+                patch.setattr(Image, "open", full)
+            with pytest.raises(ImageError, match="not enough memory for this picture") as caught:
+                load_image(photos[0])
+            assert "damaged" not in str(caught.value) and "--max-side" in str(caught.value)
+
+
+def test_layers_of_a_tiff_are_not_spelled_out(tmp_path):
+    tifffile = pytest.importorskip("tifffile")
+    layers = bytes(range(256)) * 4096
+    tifffile.imwrite(
+        tmp_path / "layers.tiff", np.full((20, 30, 3), 200, np.uint8), photometric="rgb",
+        extratags=[(37724, 7, len(layers), layers, True)],
+    )  # fmt: skip
+    with (tmp_path / "layers.tiff").open("rb") as file:
+        [page] = tiff_pages.read_pages(file)
+    assert page.tags[37724] == layers and isinstance(page.tags[37724], bytes)
+    assert load_image(tmp_path / "layers.tiff").mean() == pytest.approx(200 / 255, abs=1e-3)

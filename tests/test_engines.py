@@ -268,6 +268,17 @@ def test_export_writes_a_model_that_scores(grepq, tiny_model, photos, tmp_path):
     assert status == 2 and "exists" in err
 
 
+def test_export_leaves_another_model_alone(grepq, tiny_model, tmp_path):
+    mine = shutil.copytree(tiny_model, tmp_path / "mine")
+    before = {path.name: path.read_bytes() for path in mine.iterdir()}
+    status, _, err = grepq("export", "-o", mine)  # of compact, for --model was forgotten
+    assert status == 2 and "another model than compact" in err and f"--model {mine}" in err
+    assert {path.name: path.read_bytes() for path in mine.iterdir()} == before
+    status, _, err = grepq("export", "--model", mine, "-o", mine)
+    assert status == 0, err
+    assert {path.name: path.read_bytes() for path in mine.iterdir()}.items() > before.items()
+
+
 def test_threads_are_set_and_no_core_is_bound(monkeypatch):
     """Without a number ONNX Runtime binds its threads to cores, which containers refuse."""
     import onnxruntime

@@ -109,6 +109,28 @@ def test_a_fault_that_nobody_foresaw_costs_its_row_only(scorer, small):
     assert "zzz" in rows["error"][3]
 
 
+def test_columns_of_the_batch_are_not_written_over(scorer, small, tiny_model):
+    batch = {"image": small[:2], "mos": [1.0, 2.0], "score": [3, 4]}
+    with pytest.raises(UsageError, match="columns score already"):
+        scorer(batch)
+    batch.pop("score")
+    assert list(scorer(batch)["mos"]) == [1.0, 2.0]
+    with pytest.raises(UsageError, match="columns mos already"):
+        Scorer("compact", "torch", device="cpu", predict=True)(batch)
+
+
+def test_two_models_are_held(small, tiny_model, tmp_path, monkeypatch):
+    from grepq_iqa.integrations import scorer as module
+
+    loaded, load = [], module._load
+    monkeypatch.setattr(module, "_load", lambda settings: loaded.append(settings.max_side) or load(settings))
+    monkeypatch.setattr(module, "_models", {})
+    scorers = [Scorer(str(tiny_model), "torch", device="cpu", max_side=side) for side in (50, 60, 70)]
+    for one in (0, 1, 0, 1, 0, 2, 0, 2, 1):
+        scorers[one].load()
+    assert loaded == [50, 60, 70, 60]
+
+
 def test_an_empty_batch_has_the_columns(scorer):
     assert set(scorer({"path": []})) >= {"path", "score", "warnings", "error"}
 

@@ -25,8 +25,8 @@ from typer.testing import CliRunner
 from grepq_iqa import weights
 from grepq_iqa.cli.weights import app as weights_cli
 from grepq_iqa.errors import UsageError, WeightsError
+from grepq_iqa.weights import hash_cache, resolve
 from grepq_iqa.weights import manifest as manifests
-from grepq_iqa.weights import resolve
 
 ROOT = Path(__file__).resolve().parent.parent
 REPO = "owner/model"
@@ -365,6 +365,44 @@ def test_files_fetched_by_another_tool_are_found_offline(hub):
     hub.requests.clear()
     assert contents(resolve(REPO, local_files_only=True)) == FILES
     assert hub.requests == []
+
+
+def test_a_stopped_download_is_not_taken_for_the_whole(hub):
+    whole = {**FILES, "calibration.safetensors": b"c"}
+    commit = hub.add("owner/fitted", whole)
+    hub.fail("/calibration.safetensors", status=500, times=99)
+    with pytest.raises(WeightsError):
+        resolve("owner/fitted")
+    hub.heal()
+    with pytest.raises(WeightsError, match="not in the cache"):
+        resolve("owner/fitted", local_files_only=True)
+    with pytest.raises(WeightsError, match=r"calibration\.safetensors of owner/fitted is not in the cache"):
+        resolve(f"owner/fitted@{commit}", local_files_only=True)
+    assert contents(resolve("owner/fitted")) == whole
+    assert contents(resolve("owner/fitted", local_files_only=True)) == whole
+
+
+@pytest.mark.parametrize("pinned", [False, True])
+def test_what_another_tool_fetched_in_part_is_completed(hub, pinned):
+    from huggingface_hub import hf_hub_download
+
+    whole = {**FILES, "calibration.safetensors": b"c"}
+    commit = hub.add("owner/fitted", whole)
+    for file in FILES:
+        hf_hub_download("owner/fitted", file)
+    name = f"owner/fitted@{commit}" if pinned else "owner/fitted"
+    assert contents(resolve(name, local_files_only=True)) == FILES  # nobody knows of more
+    assert contents(resolve(name)) == whole
+
+
+def test_a_refresh_asks_again_also_for_a_commit(hub):
+    whole = {**FILES, "calibration.safetensors": b"c"}
+    commit = hub.add("owner/fitted", whole)
+    assert contents(resolve(f"owner/fitted@{commit}")) == whole
+    records = hash_cache.HashCache(hash_cache.hash_cache_folder(None))
+    records.remember(revisions={}, files={f"owner/fitted@{commit}": dict.fromkeys(FILES)})  # as versions before did
+    assert contents(resolve(f"owner/fitted@{commit}")) == FILES
+    assert contents(resolve(f"owner/fitted@{commit}", refresh=True)) == whole
 
 
 def test_private_repository_needs_a_token(hub):

@@ -70,9 +70,11 @@ def export(
     from grepq_iqa.weights.onnx_graphs import write_graph
 
     resolved = resolve(model)
+    if not overwrite:
+        _require_same_model(output, resolved.files, resolved.name)
     components = load_components(resolved.name, resolved.files)
-    _complete(output, resolved.files, target.name)
     apart = write_graph(components, target, paths, int8=int8)
+    _complete(output, resolved.files, target.name)
     said = "" if apart is None else f"; its features differ from torch's by {apart:.2g} standard deviations"
     typer.echo(f"grepq: wrote {target}{said}", err=True)
 
@@ -87,6 +89,19 @@ def _photographs(folder: Path | None) -> list[Path]:
     if len(paths) < 2:
         raise UsageError(f"{folder} holds fewer than two photographs; give a folder of some fifty")
     return paths
+
+
+def _require_same_model(output: Path, files: dict[str, Path], name: str) -> None:
+    """Refuse a folder whose model would be lost."""
+    from grepq_iqa.files import sha256_of
+
+    for weights in ("low_level.safetensors", "high_level.safetensors"):
+        there = output / weights
+        if weights in files and there.is_file() and sha256_of(there) != sha256_of(files[weights]):
+            raise UsageError(
+                f"{output} holds another model than {name}: to add the graph of that one give --model {output}; else "
+                "give another --output, or --overwrite to replace it"
+            )
 
 
 def _complete(output: Path, files: dict[str, Path], graph: str) -> None:

@@ -89,7 +89,7 @@ def decode_image(
         values = shrink(whole, max_side)
         job.take_close_ups(values, job.size, lambda box: whole[:, box[1] : box[3], box[0] : box[2]].copy())
     elif isinstance(source, Image.Image):
-        values = guarded(lambda: decode_opened(source, job), job)
+        values = guarded(lambda: decode_opened(source, job, is_callers=True), job)
     elif isinstance(source, (bytes, bytearray, memoryview)):
         values = read_file(io.BytesIO(source), job)
     elif isinstance(source, (str, os.PathLike)):

@@ -111,11 +111,13 @@ class Scorer:
             ``high`` where asked for; and those of the batch, but for the pictures themselves.
 
         Raises:
-            UsageError: the batch has no column of pictures.
+            UsageError: the batch has no column of pictures, or columns of the names that rows get.
             WeightsError: the model cannot be loaded.
             NotFittedError: predictions are wanted of a model that has none.
         """
         column = self._column(batch)
+        if taken := [name for name in self._names() if name in batch and name != column]:
+            raise UsageError(f"the batch has columns {', '.join(taken)} already: drop or rename them")
         pictures = list(batch[column])
         paths = list(batch["path"]) if "path" in batch else [None] * len(pictures)
         pairs = zip(paths, pictures, strict=True)
@@ -176,15 +178,25 @@ class Scorer:
         settings = _Settings(self.model, self.engine, self.device, self.dtype, self.max_side, self.threads)
         with _lock:
             if settings not in _models:
-                _models.clear()  # one is in use at a time, as a rule, and each takes some hundred megabytes
+                while len(_models) >= _KEPT:
+                    del _models[next(iter(_models))]
                 _models[settings] = _load(settings)
-            model = _models[settings]
+            model = _models[settings] = _models.pop(settings)  # the last one used is the last to go
         if self.predict and not hasattr(model, "regressor_") and model.ratings is None:
             raise NotFittedError(f"model {model.name!r} has seen no labels and predicts nothing; use predict=False")
         if self.max_pixels is not None:
             model = copy.copy(model)  # the limit is this scorer's, and the model everybody's
             model.max_pixels = self.max_pixels
         return model
+
+    def _names(self) -> tuple[str, ...]:
+        """Of the columns that rows get."""
+        return (
+            *SCORES,
+            *(PREDICTIONS if self.predict else ()),
+            *(("features",) if self.features else ()),
+            *("warnings", "error"),
+        )
 
     def _column(self, batch: Mapping[str, Any]) -> str:
         if self.column is not None:
@@ -215,6 +227,7 @@ class Scorer:
             return results
 
 
+_KEPT = 2  # models that a process holds: each takes some hundred megabytes, and two may be compared
 _models: dict[_Settings, GRepQ] = {}
 _lock = threading.Lock()
 

@@ -20,6 +20,8 @@ try:
 except ImportError as error:
     raise UsageError(f"GRepQMetric needs torchmetrics ({error}): pip install 'grepq-iqa[torchmetrics]'") from error
 
+_UNITS = 1 << 32
+
 
 class GRepQMetric(Metric):
     """Mean Q of the images seen since the last reset, over all processes; higher is better.
@@ -67,8 +69,8 @@ class GRepQMetric(Metric):
         self.reduction = reduction
         self._scorer = Scorer(model, **({"threads": None} | (scorer or {})))
         if reduction == "mean":
-            # float64, and never made less by .half(): torchmetrics leaves states alone there
-            self.add_state("total", torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
+            # In units of 2**-32: exact whatever the order, and there are devices without float64.
+            self.add_state("total", torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
             self.add_state("count", torch.zeros((), dtype=torch.int64), dist_reduce_fx="sum")
         else:
             self.add_state("scores", [], dist_reduce_fx="cat")
@@ -84,16 +86,16 @@ class GRepQMetric(Metric):
             ImageError: an image cannot be used, such as floats in another range; nothing of the batch is counted then.
         """
         found = [one.score for one in self._scorer.load().score(split_batch(images)[0])]
-        values = torch.tensor(found, dtype=torch.float64, device=self.device)
         if self.reduction == "mean":
-            self.total = self.total + values.sum()
+            self.total = self.total + sum(round(score * _UNITS) for score in found)
             self.count = self.count + len(found)
         else:
-            self.scores.append(values)
+            self.scores.append(torch.tensor(found, dtype=torch.float32, device=self.device))
 
     def compute(self) -> Tensor:
         """The mean, float32 without axes, nan of no images; or the scores ``(n,)``."""
         if self.reduction == "mean":
-            return (self.total / self.count).float()
+            mean = self.total.cpu().double() / _UNITS / self.count.cpu()
+            return mean.float().to(self.device)
         held = self.scores if isinstance(self.scores, list) else [self.scores]
         return torch.cat(held).float() if held else torch.empty(0, device=self.device)

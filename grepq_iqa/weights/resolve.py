@@ -234,15 +234,21 @@ def _manifest_plan(
 
 
 def _repo_plan(repo: str, wanted: str, hub: Hub, records: HashCache, local_only: bool, refresh: bool) -> _Plan:
-    commit = _known_commit(repo, "config.json", wanted, hub, records, refresh and not local_only)
-    listing = records.files(f"{repo}@{commit}") if commit else {}
-    if not listing and local_only:
+    refresh = refresh and not local_only
+    commit = _known_commit(repo, "config.json", wanted, hub, records, refresh)
+    listing = records.files(f"{repo}@{commit}") if commit and not refresh else {}
+    guessed = not listing and local_only
+    if guessed:
         if commit is None:
             raise _not_cached(repo, repo, "config.json")
         # Fetched by another tool, so nobody knows which optional files the repository has: take what is there.
-        listing = {file: None for file in MODEL_FILES if hub.cached(repo, file, commit)}
-    if not listing:
+        listing = {file: None for file in MODEL_FILES if hub.cached(repo, file, commit or "")}
+    elif not listing:
         commit, listing = hub.listing(repo, commit or wanted)
+        # Before any file: a download that is stopped leaves word of what is still missing.
+        records.remember(
+            revisions={}, files={f"{repo}@{commit}": {file: listing[file] for file in MODEL_FILES if file in listing}}
+        )
     missing = [file for file in REQUIRED_FILES if file not in listing]
     if missing:
         where = "the cached copy of " if local_only else ""
@@ -251,7 +257,8 @@ def _repo_plan(repo: str, wanted: str, hub: Hub, records: HashCache, local_only:
         )
     parts = tuple(_Part(file, listing[file], None, repo, file, commit or "") for file in MODEL_FILES if file in listing)
     branch = None if is_commit(wanted) else f"{repo}@{wanted}"
-    return _Plan(repo, f"hub:{repo}", commit, parts, None, f"{repo}@{commit}", branch)
+    # What is guessed is not remembered: asked online, the Hub tells.
+    return _Plan(repo, f"hub:{repo}", commit, parts, None, None if guessed else f"{repo}@{commit}", branch)
 
 
 def _known_commit(repo: str, file: str, wanted: str, hub: Hub, records: HashCache, refresh: bool) -> str | None:

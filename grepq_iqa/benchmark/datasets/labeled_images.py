@@ -161,7 +161,11 @@ def assemble(
         )
     found = list(kept.values())
     groups = [row.group for row in found]
+    if any(groups):  # a row without a content stands for itself, as in a fit
+        groups = [f"{row.image} by itself ({row.where})" if row.group is None else row.group for row in found]
     parts = [row.part for row in found]
+    if None in parts and any(parts):
+        notes.append(f"{parts.count(None)} of {len(parts)} rows name no part, so that the table's split is not used")
     return LabeledImages(
         name=name,
         paths=tuple(kept),

@@ -11,6 +11,8 @@ from grepq_iqa.data.decoding.job import Job, Pixels
 from grepq_iqa.data.decoding.management import PLAIN, Signal, managed, signaled
 from grepq_iqa.data.decoding.orientation import turned
 
+_LEAST_OPACITY = np.float32(1e-6)
+
 
 def finish_values(
     values: NDArray[np.float32],
@@ -28,9 +30,14 @@ def finish_values(
     job.check_size(width, height)
     if orientation > 1 or not any(job.size):
         job.size = (height, width) if orientation >= 5 else (width, height)
-    native = planes[:3]
+    native = planes[:-1] if alpha is not None else planes
+    shrinks = bool(job.max_side and max(height, width) > job.max_side)
+    if alpha is not None and shrinks:  # a hidden color must not bleed into what is seen beside it
+        planes = [*(plane * planes[-1] for plane in native), planes[-1]]
     planes = [_resized(plane, job.max_side, orientation) for plane in planes]
     opacity = planes.pop() if alpha is not None else None
+    if opacity is not None and shrinks:
+        planes = [np.clip(plane / np.maximum(opacity, _LEAST_OPACITY), 0, 1) for plane in planes]
     colors = np.stack(planes if len(planes) == 3 else planes[:1] * 3)
     if signal:
         colors = signaled(colors, signal, job)

@@ -18,6 +18,7 @@ from grepq_iqa.errors import ImageError
 Pixels: TypeAlias = "NDArray[np.float32]"
 T = TypeVar("T")
 
+NO_MEMORY, NO_MEMORY_HINT = "not enough memory for this picture", "give --max-side"
 TOO_LARGE_HINT = "raise max_pixels (--max-pixels), or shrink it first"
 _QUIET_LOCK = threading.Lock()
 _quieting: list[Any] = []
@@ -79,6 +80,8 @@ def guarded(decode: Callable[[], T], job: Job) -> T:
             return decode()
     except ImageError:
         raise
+    except MemoryError as error:
+        raise ImageError(job.name, NO_MEMORY, NO_MEMORY_HINT) from error
     except Exception as error:  # decoders of broken files raise almost anything
         raise ImageError(job.name, f"is truncated or damaged: {reason_of(error)}") from error
 

@@ -10,7 +10,7 @@ from typing import Any
 from PIL import Image, UnidentifiedImageError
 
 from grepq_iqa.data import formats
-from grepq_iqa.data.decoding.job import TOO_LARGE_HINT, Job, quiet, reason_of
+from grepq_iqa.data.decoding.job import NO_MEMORY, NO_MEMORY_HINT, TOO_LARGE_HINT, Job, quiet, reason_of
 from grepq_iqa.errors import ImageError
 
 MOST_BYTES = 2 << 30
@@ -27,6 +27,8 @@ def opened(file: Any, job: Job, names: tuple[str, ...] | None = None) -> Image.I
         raise unidentified(head_of(file), job.name) from None
     except Image.DecompressionBombError:
         raise ImageError(job.name, f"has more than {job.max_pixels / 1e6:.0f} megapixels", TOO_LARGE_HINT) from None
+    except MemoryError as error:
+        raise ImageError(job.name, NO_MEMORY, NO_MEMORY_HINT) from error
     except Exception as error:  # decoders of broken files raise almost anything
         raise ImageError(job.name, f"cannot be decoded: {reason_of(error)}") from error
 

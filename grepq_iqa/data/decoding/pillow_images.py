@@ -29,17 +29,22 @@ def decode_opened(
     signal: Signal = PLAIN,
     orientation: int | None = None,
     keep_alpha: bool = True,
+    is_callers: bool = False,
 ) -> Pixels:
-    """An opened image -> upright sRGB ``(3, H, W)`` on white; without ``keep_alpha`` its fourth channel is no alpha."""
+    """An opened image -> upright sRGB ``(3, H, W)`` on white; without ``keep_alpha`` its fourth channel is no alpha.
+
+    An image that ``is_callers`` is left as it is, at its size and its frame.
+    """
     _check_opened(image, job)
     width, height = image.size
     photograph = image.format in ("JPEG", "MPO")
-    if not (photograph and job.max_side):
+    if is_callers or not (photograph and job.max_side):
         job.check_size(width, height, reducible=photograph)
-    if image.format not in ("PSD", "HEIF") and getattr(image, "is_animated", False):  # these two open at what they show
+    opens_as_shown = image.format in ("PSD", "HEIF")
+    if not (is_callers or opens_as_shown) and getattr(image, "is_animated", False):
         image.seek(0)
     whole = job.close_up is not None and width * height <= MOST_NATIVE_PIXELS
-    if job.max_side and photograph and isinstance(image, ImageFile.ImageFile) and not whole:
+    if job.max_side and photograph and isinstance(image, ImageFile.ImageFile) and not (whole or is_callers):
         image.draft(None, (job.max_side, job.max_side))  # decodes at 1/2, 1/4 or 1/8, never below max_side
         job.check_size(*image.size)
     tiles = getattr(image, "tile", None)

@@ -121,8 +121,8 @@ def blocks_of(page: TiffPage, name: str) -> tuple[bool, int, int, int, tuple[Any
     if not 0 < block_width <= 1 << 20 or not 0 < block_height <= 1 << 20:
         raise ImageError(name, "is truncated or damaged: its tiles have no size")
     needed = -(-width // block_width) * -(-height // block_height) * planes
-    places = page.tags.get(tags.TILES if tiled else tags.STRIPS, ())
-    lengths = page.tags.get(tags.TILE_BYTES if tiled else tags.STRIP_BYTES, ())
+    places = tuple(page.tags.get(tags.TILES if tiled else tags.STRIPS, ()))
+    lengths = tuple(page.tags.get(tags.TILE_BYTES if tiled else tags.STRIP_BYTES, ()))
     if len(lengths) < len(places) or not all(lengths[:needed]):  # some writers leave them out: up to the end, then
         lengths = tuple(length or 1 << 62 for length in (*lengths, *[0] * len(places)))
     if len(places) < needed or not all(places[:needed]):

@@ -28,7 +28,7 @@ _MOST_PAGES, _MOST_TAGS, _MOST_BYTES = 256, 1024, 64 << 20
 class TiffPage:
     """One directory: its tags, and where it stands in the chain of pages (None below another page)."""
 
-    tags: dict[int, tuple[Any, ...]]
+    tags: dict[int, tuple[Any, ...] | bytes]
     index: int | None
     endian: str
     parent: int | None = field(default=None)
@@ -132,7 +132,7 @@ def read_pages(file: BinaryIO) -> list[TiffPage]:
 
 def _read_directory(
     file: BinaryIO, place: int, endian: str, big: bool, size: int
-) -> tuple[dict[int, tuple[Any, ...]], int]:
+) -> tuple[dict[int, tuple[Any, ...] | bytes], int]:
     """Tags of one directory, broken ones left out, and the place of the next."""
     form, step, inline = ("Q", 20, 8) if big else ("H", 12, 4)
     if place >= size:
@@ -145,7 +145,7 @@ def _read_directory(
     if count > _MOST_TAGS:
         return {}, 0
     body = file.read(count * step + inline)
-    tags: dict[int, tuple[Any, ...]] = {}
+    tags: dict[int, tuple[Any, ...] | bytes] = {}
     left = _MOST_BYTES
     for at in range(0, min(len(body) // step, count) * step, step):
         tag, kind = struct.unpack_from(endian + "HH", body, at)
@@ -164,6 +164,10 @@ def _read_directory(
             file.seek(where)
             data = file.read(length)
         if number and len(data) == length:
+            # Bytes stay bytes: layers are tens of megabytes of them, and an int each would be eight times that.
+            if kind in (1, 2, 7):
+                tags[tag] = data
+                continue
             values = struct.unpack(f"{endian}{number * len(_TYPES[kind])}{_TYPES[kind][0]}", data)
             if kind in (5, 10):
                 values = tuple(a / b if b else 0 for a, b in zip(values[::2], values[1::2], strict=True))

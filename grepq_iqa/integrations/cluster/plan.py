@@ -72,11 +72,15 @@ def iter_inputs(url: str, output: Storage | None = None) -> Iterator[Input]:
     storage = Storage(url)
     skipped = output.address(output.root) if output else None
     if glob.has_magic(storage.root) and not storage.fs.exists(storage.root):
-        for path in sorted(storage.fs.glob(storage.root)):
-            yield from _one(storage, path, int(storage.fs.size(path) or 0))
+        found = storage.fs.glob(storage.root, detail=True)
+        for path, entry in sorted(found.items()):
+            if entry["type"] == "directory":
+                yield from _below(storage, path.rstrip("/"), skipped)
+            else:
+                yield from _one(storage, path, int(entry.get("size") or 0))
     elif storage.fs.isfile(storage.root):
-        found = list(_one(storage, storage.root, int(storage.fs.size(storage.root) or 0)))
-        yield from found or [Input("image", storage.address(storage.root))]  # any name is right for a named file
+        known = list(_one(storage, storage.root, int(storage.fs.size(storage.root) or 0)))
+        yield from known or [Input("image", storage.address(storage.root))]  # any name is right for a named file
     elif storage.fs.isdir(storage.root):
         yield from _below(storage, storage.root, skipped)
     else:

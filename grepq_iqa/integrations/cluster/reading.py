@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tarfile
+import time
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
@@ -13,7 +14,7 @@ from grepq_iqa.data.formats import EXTENSIONS
 from grepq_iqa.data.named_bytes import NamedBytes
 from grepq_iqa.errors import ImageError
 from grepq_iqa.integrations.cluster.plan import Input
-from grepq_iqa.integrations.cluster.storage import open_address, read_address
+from grepq_iqa.integrations.cluster.storage import Busy, Refused, open_address, read_address
 from grepq_iqa.text import first_line
 
 if TYPE_CHECKING:
@@ -58,6 +59,9 @@ def pictures(inputs: Iterable[Input], column: str | None = None) -> Iterator[Nam
             yield one.path, partial(_refuse, one.path, f"breaks off or is damaged here: {first_line(error)}")
 
 
+_ATTEMPTS, _PAUSE = 3, 0.5  # seconds more after every one
+
+
 def fetch(address: str) -> NamedBytes:
     """A picture's file.
 
@@ -65,10 +69,16 @@ def fetch(address: str) -> NamedBytes:
         ImageError: it does not exist or may not be read.
         OSError: the storage cannot be reached.
     """
-    try:
-        return NamedBytes(read_address(address), address)
-    except (FileNotFoundError, PermissionError, IsADirectoryError) as error:
-        raise ImageError(address, _why(error)) from error
+    for attempt in range(1, _ATTEMPTS + 1):
+        try:
+            return NamedBytes(read_address(address), address)
+        except (FileNotFoundError, PermissionError, IsADirectoryError, Refused) as error:
+            raise ImageError(address, _why(error)) from error
+        except Busy as error:
+            if attempt == _ATTEMPTS:
+                raise ImageError(address, f"{_why(error)} {_ATTEMPTS} times") from error
+            time.sleep(_PAUSE * attempt)
+    raise AssertionError("every attempt returns, raises or is followed by another")
 
 
 def _source(address: str) -> str | Callable[[], NamedBytes]:
@@ -76,6 +86,8 @@ def _source(address: str) -> str | Callable[[], NamedBytes]:
 
 
 def _why(error: OSError) -> str:
+    if isinstance(error, (Refused, Busy)):
+        return str(error).rpartition(": ")[2]
     return {"FileNotFoundError": "does not exist", "PermissionError": "permission denied"}.get(
         type(error).__name__, "not a file"
     )

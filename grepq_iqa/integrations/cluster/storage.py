@@ -2,13 +2,52 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import Any
 
-from grepq_iqa.errors import UsageError
+from grepq_iqa.errors import GrepqError, UsageError
 from grepq_iqa.files import write_atomically
+from grepq_iqa.text import first_line
 
 INSTALL = "pip install 'grepq-iqa[ray]'"
+
+
+class Refused(OSError):
+    """A server answered that it does not give this file."""
+
+
+class Busy(OSError):
+    """A server answered that it cannot give this file now."""
+
+
+_AGAIN = {408, 425, 429}
+"""Answers of HTTP that tell to ask again later, though by their number they are the client's fault."""
+
+
+@contextmanager
+def told_as_os_errors(name: str) -> Iterator[None]:
+    """Clients of servers raise what they like; here it becomes what local disks raise.
+
+    Raises:
+        PermissionError, FileNotFoundError, Refused: the server does not give this one.
+        Busy: it does not now.
+        UsageError: there are no credentials to ask with.
+        OSError: it cannot be reached, or had trouble.
+    """
+    try:
+        yield
+    except (OSError, GrepqError, MemoryError, ImportError):
+        raise
+    except Exception as error:
+        status = getattr(error, "status", None)
+        if "Credential" in type(error).__name__:  # of botocore and of Google's client
+            raise UsageError(f"{name}: {first_line(error)}") from error
+        if isinstance(status, int) and status >= 400:
+            kind = {401: PermissionError, 403: PermissionError, 404: FileNotFoundError, 410: FileNotFoundError}
+            other = Busy if status >= 500 or status in _AGAIN else Refused
+            raise kind.get(status, other)(f"{name}: the server answered {status}") from error
+        raise OSError(f"{name}: {type(error).__name__}: {first_line(error)}") from error
 
 
 class Storage:
@@ -53,8 +92,9 @@ class Storage:
 
     def exists(self, *parts: str) -> bool:
         """Whether there is something below the root, as of now."""
-        self.fs.invalidate_cache()
-        return bool(self.fs.exists(self.join(*parts)))
+        with told_as_os_errors(self.join(*parts)):
+            self.fs.invalidate_cache()
+            return bool(self.fs.exists(self.join(*parts)))
 
     def read(self, *parts: str) -> bytes:
         """A whole file below the root.
@@ -62,8 +102,9 @@ class Storage:
         Raises:
             OSError: it cannot be read.
         """
-        content: bytes = self.fs.cat_file(self.join(*parts))
-        return content
+        with told_as_os_errors(self.join(*parts)):
+            content: bytes = self.fs.cat_file(self.join(*parts))
+            return content
 
     def write(self, content: bytes, *parts: str) -> None:
         """Write a whole file below the root; who reads it meanwhile sees all of it or nothing.
@@ -77,21 +118,23 @@ class Storage:
         if self.is_local:
             write_atomically(path, content)
         else:
-            self.fs.pipe_file(path, content)
+            with told_as_os_errors(path):
+                self.fs.pipe_file(path, content)
 
     def names(self, *parts: str) -> list[str]:
         """All files anywhere below a folder under the root, relative to it; none where there is no such folder."""
         folder = self.join(*parts)
-        self.fs.invalidate_cache()
         try:
-            found = self.fs.find(folder)
+            with told_as_os_errors(folder):
+                self.fs.invalidate_cache()
+                found = self.fs.find(folder)
         except FileNotFoundError:
             return []
         return sorted(name[len(folder) + 1 :] for name in found if name.startswith(folder + "/"))
 
     def remove(self, *parts: str) -> None:
         """Delete a file below the root, if it is there."""
-        with suppress(FileNotFoundError):
+        with suppress(FileNotFoundError), told_as_os_errors(self.join(*parts)):
             self.fs.rm_file(self.join(*parts))
 
 
@@ -112,8 +155,9 @@ def read_address(address: str) -> bytes:
         OSError: it cannot be read.
     """
     storage = Storage(address)  # file systems themselves are kept by fsspec
-    content: bytes = storage.fs.cat_file(storage.root)
-    return content
+    with told_as_os_errors(address):
+        content: bytes = storage.fs.cat_file(storage.root)
+        return content
 
 
 def open_address(address: str) -> Any:
@@ -123,4 +167,5 @@ def open_address(address: str) -> Any:
         OSError: it cannot be opened.
     """
     storage = Storage(address)
-    return storage.fs.open(storage.root, "rb")
+    with told_as_os_errors(address):
+        return storage.fs.open(storage.root, "rb")
