@@ -26,8 +26,7 @@ from grepq_iqa.encoders.predicted_fsim import PREDICTED_FSIM, PredictedFsim
 from grepq_iqa.errors import UsageError
 from grepq_iqa.files import write_atomically
 from grepq_iqa.model import GRepQ
-from grepq_iqa.training.batch_statistics import estimate_statistics
-from grepq_iqa.training.data.prepare import Prepared, evenly
+from grepq_iqa.training.data.prepare import Prepared
 from grepq_iqa.training.data.pristine_tiles import pristine_moments
 from grepq_iqa.training.high_level.run_files import HighLevelRun
 from grepq_iqa.training.low_level import LowLevelRun
@@ -64,7 +63,6 @@ def export_model(
     provenance: ProvenanceRecipe,
     most: int = 2500,
     max_side: int | None = None,
-    statistics: int = 0,
     fine: FineDetail | None = None,
     fine_recipe: FineDetailRecipe | None = None,
     fsim: PredictedFsim | None = None,
@@ -89,7 +87,6 @@ def export_model(
         scoring, weights, provenance: sections of that recipe.
         most: of the unlabeled images, for the tables.
         max_side: longest side that the model looks at; None for any.
-        statistics: of them, evenly taken, on which the low-level encoder's BatchNorm is estimated anew; 0: it is not.
         fine, fine_recipe: the full-resolution branch and the section that says what it costs; None: there is none.
         fsim, fsim_recipe: what predicts FSIM and the section that says what it is worth; None: there is none.
         on_done: called with the number of images scored.
@@ -99,9 +96,6 @@ def export_model(
     encoder = low.encoder
     dense = high.config["architecture"] != "open_clip"
     write_atomically(directory / "high_level.safetensors", save(_halved(high.encoder.tower) | _prompts(high.prompts)))
-    if statistics:
-        some = evenly(unlabeled.photographs, statistics)
-        estimate_statistics(encoder, [Path(photograph.path) for photograph in some], max_side)
     tensors = _halved(encoder)
     # what ships is the rounded encoder, so its moments are measured on that
     encoder.load_state_dict({k.removeprefix("encoder."): v.float() for k, v in tensors.items()}, strict=False)
@@ -141,7 +135,6 @@ def export_model(
                 "data": describe_data(pristine=pristine, unlabeled=unlabeled),
                 "pristine_tiles": moments.count,
                 "unlabeled_images": len(images),
-                **({"statistics": len(some)} if statistics else {}),
                 "code_version": __version__,
             },
             "human_scores": {"in_training": False, "in_choosing_the_recipe": provenance.human_scores},

@@ -197,17 +197,10 @@ class ExportRecipe:
     Attributes:
         most: unlabeled images for the tables of quantiles and scales, at most.
         max_side: longest side that the model looks at, in pixels; 0 for any.
-        statistics: unlabeled images on which BatchNorm of the low-level encoder is estimated anew, see
-            `batch_statistics`; 0 keeps what training left.
     """
 
     most: int = 2500
     max_side: int = 1024
-    statistics: int = 0
-
-    def __post_init__(self) -> None:
-        if self.statistics < 0:
-            raise UsageError(f"recipe: statistics in [export] is a number of images, not {self.statistics}")
 
 
 @dataclass(frozen=True)

@@ -170,7 +170,7 @@ class Reproduction:
         export_key = self._key(
             *("scoring", "features", "provenance"),
             *(low_key, high_key, fine_key, fsim_key),
-            *(settings.most, settings.max_side, settings.statistics, told),
+            *(settings.most, settings.max_side, told),
         )
         self._stage(
             "export",

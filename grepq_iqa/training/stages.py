@@ -336,7 +336,6 @@ def export_stage(
             else ProvenanceRecipe("not recorded"),  # a recipe in the words of version 0.1
             most=settings.most,
             max_side=settings.max_side or None,
-            statistics=settings.statistics,
             fine=read_fine_detail(fine_detail) if fine_detail else None,
             fine_recipe=load_recipe(recipe, "fine_detail", FineDetailRecipe) if fine_detail else None,
             fsim=read_predicted_fsim(predicted_fsim) if predicted_fsim else None,
