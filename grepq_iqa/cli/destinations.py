@@ -55,14 +55,14 @@ def require_writable(
         return
     if is_stream(output):  # a device or a pipe keeps nothing that could be lost
         return
-    if not overwrite and not resume and is_changed(output):
-        going_on = "" if resume is None else "--resume to go on behind its rows, "
-        raise UsageError(f"{output} has been changed since grepq wrote it; give another name, {going_on}or --overwrite")
     if output.stat().st_size and not is_results(output) and not _has_mark(output):
         if holds_ratings(output):
             raise UsageError(f"{output} holds ratings and is not replaced; give another name, or delete it yourself")
         if not overwrite:
             raise UsageError(f"{output} exists and was not written by this command; give another name or --overwrite")
+    if not overwrite and not resume and is_changed(output):
+        going_on = "" if resume is None else "--resume to go on behind its rows, "
+        raise UsageError(f"{output} has been changed since grepq wrote it; give another name, {going_on}or --overwrite")
     if not os.access(output, os.W_OK):
         raise UsageError(f"cannot write {output}: permission denied")
 
