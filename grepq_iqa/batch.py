@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
+from grepq_iqa.data.decoding.job import NO_MEMORY, NO_MEMORY_HINT
 from grepq_iqa.data.images import ImageSource
 from grepq_iqa.encoders.fine_detail import PreparedImage
 from grepq_iqa.errors import GrepqError, ImageError
@@ -295,4 +296,4 @@ def _reason(error: GrepqError | MemoryError | RuntimeError) -> str:
         return str(error)
     if isinstance(error, RuntimeError) and "memory" not in str(error).lower():  # torch's lack of memory is one, too
         raise error
-    return "not enough memory for this picture; give --max-side"
+    return f"{NO_MEMORY}; {NO_MEMORY_HINT}"

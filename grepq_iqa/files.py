@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+import stat
 import tempfile
 import uuid
 from collections.abc import Iterator
@@ -16,9 +17,13 @@ _LONGEST_PREFIX = 100  # of a temporary name: most file systems take 255 bytes
 
 def is_stream(path: str | os.PathLike[str]) -> bool:
     """Whether what is written there is kept in no file of that name: a device, a pipe, or ``/dev/stdout``."""
-    place = Path(path)
-    of_system = Path(os.path.abspath(place)).parent in (Path("/dev"), Path("/dev/fd"))  # noqa: PTH100
-    return place.exists() and not place.is_dir() and (of_system or not place.is_file())
+    try:
+        mode = os.stat(path).st_mode  # noqa: PTH116 - one call tells all; every write asks
+    except (OSError, ValueError):
+        return False
+    if stat.S_ISREG(mode):
+        return os.path.dirname(os.path.abspath(path)) in ("/dev", "/dev/fd")  # noqa: PTH100, PTH120
+    return not stat.S_ISDIR(mode)
 
 
 @contextmanager

@@ -190,12 +190,13 @@ def test_spark_gets_frames_of_its_schema(scorer, small):
     import pandas as pd
 
     frames = [
-        pd.DataFrame({"path": small[:3], "length": [1, 2, 3]}),
+        pd.DataFrame({"path": small[:3], "length": [1, 2, 3], "score": [4, 5, 6]}),
         pd.DataFrame({"bytes": contents(small[3:])}),
     ]
     found = list(spark.in_pandas(pickle.loads(pickle.dumps(scorer)))(iter(frames)))
     names = [word.split(" ")[0] for word in spark.schema(scorer).split(", ")]
     assert [list(frame.columns) for frame in found] == [names, names]
+    assert tuple(scorer.table([])) == scorer.columns
     assert names == ["path", "score", "low_level", "high_level", "percentile", "warnings", "error"]
     expected = scorer({"path": small})
     np.testing.assert_array_equal(np.concatenate([frame["score"] for frame in found]), expected["score"])

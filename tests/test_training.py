@@ -310,6 +310,18 @@ def killed_at(step: int):
         yield
 
 
+def weights_saved(monkeypatch) -> list[dict[str, torch.Tensor]]:
+    """A list that gets the weights of every checkpoint from now on, those that were not averaged."""
+    seen, saved = [], loop._save
+
+    def save(accelerator, settings, step, average):
+        saved(accelerator, settings, step, average)
+        seen.append(load_file(settings.out / "checkpoint" / "model.safetensors"))
+
+    monkeypatch.setattr(loop, "_save", save)
+    return seen
+
+
 def losses(folder) -> list[float]:
     return [json.loads(line)["loss"] for line in (folder / "metrics.jsonl").read_text().splitlines()]
 
@@ -333,13 +345,7 @@ def test_two_runs_and_a_resumed_run_have_one_loss_curve(prepared, tiny_recipe, t
 
 @pytest.mark.parametrize("decay", [0.0, 0.5, 0.9])
 def test_the_weights_left_are_a_moving_average(prepared, tiny_recipe, tmp_path, decay, monkeypatch):
-    seen, saved = [], loop._save
-
-    def save(accelerator, settings, step, average):
-        saved(accelerator, settings, step, average)
-        seen.append(load_file(settings.out / "checkpoint" / "model.safetensors"))
-
-    monkeypatch.setattr(loop, "_save", save)
+    seen = weights_saved(monkeypatch)
     recipe = replace(tiny_recipe, averaging=decay)
     encoder = train_low_level(prepared, recipe, tmp_path, workers=0, save_every=1)
     assert len(seen) == 4
@@ -393,13 +399,7 @@ def test_the_record_of_a_new_run_is_not_told_of_an_old_checkpoint(prepared, tiny
 
 
 def test_a_checkpoint_of_version_0_1_is_gone_on_from(prepared, tiny_recipe, tmp_path, monkeypatch):
-    seen, saved = [], loop._save
-
-    def save(accelerator, settings, step, average):
-        saved(accelerator, settings, step, average)
-        seen.append(load_file(settings.out / "checkpoint" / "model.safetensors"))
-
-    monkeypatch.setattr(loop, "_save", save)
+    seen = weights_saved(monkeypatch)
     with killed_at(3):
         train_low_level(prepared, tiny_recipe, tmp_path, workers=0, save_every=2)
     (tmp_path / "checkpoint" / "step.json").write_text('{"step": 2}')

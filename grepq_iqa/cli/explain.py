@@ -174,6 +174,7 @@ class MapFiles:
 
 
 def _row(result: Result, model: GRepQ, maps: MapFiles | None, format: Format) -> Mapping[str, Any]:
+    from grepq_iqa.data.decoding.job import NO_MEMORY
     from grepq_iqa.errors import ImageError
     from grepq_iqa.explain.explanation import decode_views, explain_views
 
@@ -183,7 +184,7 @@ def _row(result: Result, model: GRepQ, maps: MapFiles | None, format: Format) ->
         native, screen = decode_views(result.path, model.max_pixels)
         found = explain_views(native, screen, result.score, map=maps is not None)
     except (ImageError, MemoryError) as error:
-        reason = error.reason if isinstance(error, ImageError) else "not enough memory for this picture"
+        reason = error.reason if isinstance(error, ImageError) else NO_MEMORY
         return {"warnings": list(result.score.warnings), "error": reason}
     if maps is not None:
         maps.write(result.path, found, model.max_pixels)

@@ -98,6 +98,12 @@ class Scorer:
     def __repr__(self) -> str:
         return f"Scorer({', '.join(f'{key}={value!r}' for key, value in vars(self).items())})"
 
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Of the rows that `table` gives, in order."""
+        optional = (*(PREDICTIONS if self.predict else ()), *(("features",) if self.features else ()))
+        return ("path", *SCORES, *optional, "warnings", "error")
+
     def __call__(self, batch: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
         """Rows of a batch, in its order.
 
@@ -116,7 +122,7 @@ class Scorer:
             NotFittedError: predictions are wanted of a model that has none.
         """
         column = self._column(batch)
-        if taken := [name for name in self._names() if name in batch and name != column]:
+        if taken := [name for name in self.columns if name in batch and name not in (column, "path")]:
             raise UsageError(f"the batch has columns {', '.join(taken)} already: drop or rename them")
         pictures = list(batch[column])
         paths = list(batch["path"]) if "path" in batch else [None] * len(pictures)
@@ -188,15 +194,6 @@ class Scorer:
             model = copy.copy(model)  # the limit is this scorer's, and the model everybody's
             model.max_pixels = self.max_pixels
         return model
-
-    def _names(self) -> tuple[str, ...]:
-        """Of the columns that rows get."""
-        return (
-            *SCORES,
-            *(PREDICTIONS if self.predict else ()),
-            *(("features",) if self.features else ()),
-            *("warnings", "error"),
-        )
 
     def _column(self, batch: Mapping[str, Any]) -> str:
         if self.column is not None:

@@ -1,7 +1,7 @@
 """`Scorer` for Spark's ``DataFrame.mapInPandas``: frames of pandas in, frames of one schema out.
 
 Example:
-    >>> from grepq_iqa.integrations import Scorer, spark
+    >>> from grepq_iqa.integrations import COLUMNS, Scorer, spark
     >>> scorer = Scorer()
     >>> pictures = session.read.format("binaryFile").load("s3a://bucket/photos")  # doctest: +SKIP
     >>> pictures = pictures.withColumnRenamed("content", "bytes")  # doctest: +SKIP
@@ -16,7 +16,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from grepq_iqa.integrations.scorer import PREDICTIONS, SCORES, Scorer
+from grepq_iqa.integrations.scorer import COLUMNS, Scorer
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -29,15 +29,16 @@ def in_pandas(scorer: Scorer | None = None) -> Callable[[Iterable[pd.DataFrame]]
         scorer: its settings go to the workers; None: ``Scorer()``.
     """
     chosen = scorer or Scorer()
-    names = _names(chosen)
 
     def score(frames: Iterable[pd.DataFrame]) -> Iterator[pd.DataFrame]:
         import pandas as pd
 
         for frame in frames:
-            rows: dict[str, Any] = chosen({name: frame[name].to_numpy() for name in frame.columns})
+            # Further columns of the frame are left out, whatever they are called.
+            read = [name for name in frame.columns if name in (chosen.column, *COLUMNS)]
+            rows: dict[str, Any] = chosen({name: frame[name].to_numpy() for name in read})
             missing = [None] * len(frame)
-            yield pd.DataFrame({name: list(rows[name]) if name in rows else missing for name in names})
+            yield pd.DataFrame({name: list(rows[name]) if name in rows else missing for name in chosen.columns})
 
     return score
 
@@ -45,9 +46,4 @@ def in_pandas(scorer: Scorer | None = None) -> Callable[[Iterable[pd.DataFrame]]
 def schema(scorer: Scorer | None = None) -> str:
     """The schema of its rows, as Spark writes it."""
     words = {"path": "string", "warnings": "string", "error": "string", "features": "array<float>"}
-    return ", ".join(f"{name} {words.get(name, 'double')}" for name in _names(scorer or Scorer()))
-
-
-def _names(scorer: Scorer) -> list[str]:
-    optional = [*(PREDICTIONS if scorer.predict else ()), *(["features"] if scorer.features else [])]
-    return ["path", *SCORES, *optional, "warnings", "error"]
+    return ", ".join(f"{name} {words.get(name, 'double')}" for name in (scorer or Scorer()).columns)

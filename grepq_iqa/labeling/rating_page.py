@@ -14,7 +14,7 @@ from pathlib import Path
 from grepq_iqa.data.images import MAX_PIXELS
 from grepq_iqa.data.thumbnails import thumbnail
 from grepq_iqa.errors import UsageError
-from grepq_iqa.pages import data_uri, link_to, shown, write_page
+from grepq_iqa.pages import SAVE_TABLE, data_uri, link_to, shown, write_page
 
 THUMBNAIL_SIDE = 480
 MOST_BUTTONS = 10
@@ -56,7 +56,7 @@ def write_rating_page(
         path,
         (_PACKAGE, "templates/rating.html"),
         [(_PACKAGE, "templates/rating.css")],
-        [(_PACKAGE, "templates/answers.js"), (_PACKAGE, "templates/rating.js")],
+        [SAVE_TABLE, (_PACKAGE, "templates/answers.js"), (_PACKAGE, "templates/rating.js")],
         scale=f"{lowest:g} (worst) to {highest:g} (best)",
         lowest=f"{lowest:g}",
         highest=f"{highest:g}",
@@ -104,7 +104,7 @@ def write_pairs_page(
         path,
         (_PACKAGE, "templates/pairs.html"),
         [(_PACKAGE, "templates/pairs.css")],
-        [(_PACKAGE, "templates/answers.js"), (_PACKAGE, "templates/pairs.js")],
+        [SAVE_TABLE, (_PACKAGE, "templates/answers.js"), (_PACKAGE, "templates/pairs.js")],
         count=len(pairs),
         pictures=_pictures(path, images, names, max_pixels),
         settings={

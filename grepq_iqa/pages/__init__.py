@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from jinja2 import Environment
 
 BASE_STYLE = ("grepq_iqa.pages", "base.css")
+SAVE_TABLE = ("grepq_iqa.pages", "save_table.js")
+"""A script of the pages that save tables, before their own."""
 
 
 def write_page(

@@ -20,7 +20,7 @@ from grepq_iqa.data.capture import read_capture
 from grepq_iqa.data.images import MAX_PIXELS
 from grepq_iqa.data.thumbnails import gray_thumbnail, thumbnail_and_size
 from grepq_iqa.errors import ImageError
-from grepq_iqa.pages import link_to, shown, write_page
+from grepq_iqa.pages import SAVE_TABLE, link_to, shown, write_page
 from grepq_iqa.report.copies import CopyFinder
 from grepq_iqa.report.photograph import Photograph
 from grepq_iqa.report.picture_folder import PictureFolder
@@ -93,7 +93,7 @@ def write_report(
         path,
         (_PACKAGE, "templates/report.html"),
         [(_PACKAGE, "templates/report.css")],
-        [(_PACKAGE, "templates/report.js")],
+        [SAVE_TABLE, (_PACKAGE, "templates/report.js")],
         text=text,
         written=datetime.datetime.now().astimezone(),
         figures=writer.figures(photographs),

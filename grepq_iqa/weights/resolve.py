@@ -242,13 +242,12 @@ def _repo_plan(repo: str, wanted: str, hub: Hub, records: HashCache, local_only:
         if commit is None:
             raise _not_cached(repo, repo, "config.json")
         # Fetched by another tool, so nobody knows which optional files the repository has: take what is there.
-        listing = {file: None for file in MODEL_FILES if hub.cached(repo, file, commit or "")}
+        listing = {file: None for file in MODEL_FILES if hub.cached(repo, file, commit)}
     elif not listing:
-        commit, listing = hub.listing(repo, commit or wanted)
+        commit, found = hub.listing(repo, commit or wanted)
+        listing = {file: found[file] for file in MODEL_FILES if file in found}
         # Before any file: a download that is stopped leaves word of what is still missing.
-        records.remember(
-            revisions={}, files={f"{repo}@{commit}": {file: listing[file] for file in MODEL_FILES if file in listing}}
-        )
+        records.remember(revisions={}, files={f"{repo}@{commit}": listing})
     missing = [file for file in REQUIRED_FILES if file not in listing]
     if missing:
         where = "the cached copy of " if local_only else ""

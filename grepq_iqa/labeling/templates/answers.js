@@ -1,5 +1,4 @@
-"use strict";
-// What both pages share: answers that the browser keeps, and the table that is saved.
+// What both pages share: answers that the browser keeps, and when they are saved.
 const $ = id => document.getElementById(id);
 const settings = JSON.parse($("settings").textContent);
 let kept = false;  // whether this browser keeps what is answered
@@ -38,15 +37,7 @@ let saved = true;
 addEventListener("beforeunload", event => { if (!kept && !saved) event.preventDefault(); });
 
 function download(header, rows) {
-  const quote = text => /[",\r\n]/.test(text) ? '"' + text.replaceAll('"', '""') + '"' : text;
-  const text = [header, ...rows].map(row => row.map(quote).join(",") + "\n").join("");
-  // A name that is no text has a lone surrogate for each of its bytes, as Python writes them.
-  const parts = text.split(/([\udc80-\udcff])/u).map(part => /^[\udc80-\udcff]$/u.test(part) ? new Uint8Array([part.charCodeAt(0) - 0xdc00]) : part);
-  const link = document.createElement("a");
-  link.href = URL.createObjectURL(new Blob(parts, {type: "text/csv"}));
-  link.download = settings.csv;
-  link.click();
-  URL.revokeObjectURL(link.href);
+  saveTable(settings.csv, [header, ...rows]);
   saved = true;
 }
 

@@ -1,4 +1,3 @@
-"use strict";
 const $ = id => document.getElementById(id);
 const grid = $("grid");
 const figures = [...grid.children];
@@ -343,16 +342,9 @@ let typing;
 for (const id of ["search", "megapixels", "low", "high"]) $(id).addEventListener("input", () => { clearTimeout(typing); typing = setTimeout(update, 150); });
 $("measure").addEventListener("change", () => { $("low").value = $("high").value = ""; draw(); update(); });
 $("save").addEventListener("click", () => {
-  const quote = text => /[",\r\n]/.test(text) ? '"' + text.replaceAll('"', '""') + '"' : text;
   // By columns of "mos" or "score" ratings are known, which these are not.
-  const text = [`path,${valueName === "MOS" ? "predicted mos" : "grepq score"}`, ...shown.map(row => `${quote(row.file)},${row.value ?? ""}`)].join("\n") + "\n";
-  // A name that is no text has a lone surrogate for each of its bytes, as Python writes them.
-  const parts = text.split(/([\udc80-\udcff])/u).map(part => /^[\udc80-\udcff]$/u.test(part) ? new Uint8Array([part.charCodeAt(0) - 0xdc00]) : part);
-  const link = element("a");
-  link.href = URL.createObjectURL(new Blob(parts, {type: "text/csv"}));
-  link.download = "shown.csv";
-  link.click();
-  URL.revokeObjectURL(link.href);
+  const header = ["path", valueName === "MOS" ? "predicted mos" : "grepq score"];
+  saveTable("shown.csv", [header, ...shown.map(row => [row.file, row.value ?? ""])]);
 });
 const dark = () => document.documentElement.dataset.theme
   ? document.documentElement.dataset.theme === "dark" : matchMedia("(prefers-color-scheme: dark)").matches;
