@@ -138,7 +138,7 @@ human_scores = "two settings were compared on the scores of nobody, \\"as it wer
 
 
 NOT_OF_THE_PAPER = {
-    **dict.fromkeys(("epochs", "copies_max_side"), 0),
+    **dict.fromkeys(("averaging", "epochs", "copies_max_side"), 0),
     **dict.fromkeys(("fixed_copies", "equal_cells", "separate_views", "short_batches"), False),
 }
 LEFT_ALONE = {"components": 0, "residual": 1.0, "region_layers": [], "region": 0.0} | {
