@@ -94,6 +94,7 @@ class GRepQ:
         self._ridge = low.get("ridge", zero_shot.RIDGE)
         self._prior_patches = low.get("prior_patches")
         self._center = low.get("center")
+        self._each_patch = low.get("pooling", "mean") == "median"
         self._distance_scale = low.get("distance_scale", zero_shot.DISTANCE_SCALE)
         self._logit_scale = config["high_level"].get("logit_scale", zero_shot.LOGIT_SCALE)
         self.feature_mean = components.features.get("mean")
@@ -685,11 +686,8 @@ class GRepQ:
         found = []
         with one_blas_thread():
             for i, embedding in enumerate(self._embed(features)):
-                moments = zero_shot.Moments(encoded.low.shape[1])
-                for vectors in encoded.patches[i]:
-                    part = None if weights is None else weights[moments.count :][: len(vectors)]
-                    moments.update(vectors, part)
-                found.append((self._score(moments, embedding, image_warnings(arrays[i], self._patch)), features[i]))
+                distance = self._distance(encoded.patches[i], encoded.low.shape[1], weights)
+                found.append((self._score(distance, embedding, image_warnings(arrays[i], self._patch)), features[i]))
         return found
 
     def _patch_weights(self, height: int, width: int) -> NDArray[np.float64] | None:
@@ -716,16 +714,24 @@ class GRepQ:
         axis = components.prompts["good"] - components.prompts["bad"]
         return embeddings + np.outer(sum(shifts), axis / np.linalg.norm(axis)).astype(np.float32)
 
-    def _score(self, patches: zero_shot.Moments, embedding: NDArray[Any], warnings: tuple[str, ...]) -> Score:
-        components = self._components
-        distance = zero_shot.distance_to_pristine(
-            patches.mean,
-            patches.covariance,
-            components.pristine_mean,
-            components.pristine_covariance,
+    def _distance(self, patches: Iterable[NDArray[np.float32]], dim: int, weights: NDArray[np.float64] | None) -> float:
+        """From pristine patches to a picture's, which come in chunks ``(n, dim)``."""
+        moments, kept = zero_shot.Moments(dim), []
+        for vectors in patches:
+            moments.update(vectors, None if weights is None else weights[moments.count :][: len(vectors)])
+            if self._each_patch:
+                kept.append(vectors)
+        distances = zero_shot.distances_to_pristine(
+            np.concatenate(kept) if kept else moments.mean[None],
+            moments.covariance,
+            self._components.pristine_mean,
+            self._components.pristine_covariance,
             self._ridge,
-            zero_shot.own_share(patches.effective_count, self._prior_patches),
+            zero_shot.own_share(moments.effective_count, self._prior_patches),
         )
+        return zero_shot.weighted_median(distances, weights if kept else None)
+
+    def _score(self, distance: float, embedding: NDArray[Any], warnings: tuple[str, ...]) -> Score:
         low = zero_shot.low_level_quality(distance, self._distance_scale)
         high = self._high_level_score(embedding)
         return Score(low + high, low, high, self.percentile(low + high), warnings)

@@ -16,6 +16,9 @@ LOGIT_SCALE = 10.0
 DISTANCE_SCALE = 100.0
 RIDGE = 1e-3
 OWN_SHARE = 0.5
+POOLINGS = ("mean", "median")
+"""What of a picture's patches is compared with pristine ones: their mean (the paper), or each of them, of whose
+distances the median counts."""
 
 
 class Moments:
@@ -77,11 +80,40 @@ def distance_to_pristine(
         ridge: the paper's is 0.001; more of it counts directions less in which features hardly vary at all.
         own_share: a, the paper's is one half; see `own_share`.
     """
-    difference = np.asarray(pristine_mean, np.float64) - mean
+    patches = np.asarray(mean)[None]
+    return float(distances_to_pristine(patches, covariance, pristine_mean, pristine_covariance, ridge, own_share)[0])
+
+
+def distances_to_pristine(
+    patches: NDArray[Any],
+    covariance: Array,
+    pristine_mean: Array,
+    pristine_covariance: Array,
+    ridge: float = RIDGE,
+    own_share: float = OWN_SHARE,
+) -> Array:
+    """The same ``(n,)`` of every patch's own features ``(n, dim)`` (as in IL-NIQE, Zhang et al., TIP 2015)."""
+    differences = np.asarray(patches, np.float64) - np.asarray(pristine_mean, np.float64)
     pooled = own_share * covariance + (1 - own_share) * np.asarray(pristine_covariance, np.float64)
-    pooled = pooled + ridge * np.eye(len(difference))
-    result: float = float(max(0.0, float(difference @ np.linalg.solve(pooled, difference)))) ** 0.5
+    pooled = pooled + ridge * np.eye(len(pooled))
+    squares = (differences * np.linalg.solve(pooled, differences.T).T).sum(axis=1)
+    result: Array = np.sqrt(np.maximum(squares, 0.0))
     return result
+
+
+def weighted_median(values: NDArray[Any], weights: NDArray[Any] | None = None) -> float:
+    """Where half of the weight of ``values`` ``(n,)`` lies below, on a line through the middles of the sorted weights.
+
+    Args:
+        values: at least one.
+        weights: positive, of which only the ratios matter; None is the plain median.
+    """
+    if weights is None:
+        return float(np.median(values))
+    order = np.argsort(values)
+    sorted_weights = np.asarray(weights, np.float64)[order]
+    below = np.cumsum(sorted_weights) - sorted_weights / 2
+    return float(np.interp(sorted_weights.sum() / 2, below, np.asarray(values, np.float64)[order]))
 
 
 def center_weights(rows: int, columns: int, std: float) -> Array:

@@ -140,7 +140,7 @@ TODAY = {
     | {"family_costs": {}}
     | {"likeness": 0.0, "likeness_components": 200, "likeness_copies": 8, "constant": 0.0},
     ("scoring", ScoringRecipe): {"high_level_std": 0.1, "low_level_ratio": 0.2, "ridge": 0.0, "prior_patches": 0.0}
-    | {"center": 0.0},
+    | {"center": 0.0, "pooling": "mean"},
     ("features", FeatureRecipe): {"low_level": 0.5, "layers": [1.0, 0.5], "head": 0.25, "distortion": 2.0}
     | {"region": 1.0, "fine": 1.0},
 }
@@ -409,6 +409,15 @@ def test_a_later_format_asks_for_an_update(format_2, tmp_path):
     config = json.loads((folder / "config.json").read_text())
     (folder / "config.json").write_text(json.dumps(config | {"format": 4}))
     with pytest.raises(WeightsError, match=r"has format 4; this version reads 1 to 3 \(update grepq-iqa\)"):
+        load(folder)
+
+
+def test_a_pooling_of_a_later_version_asks_for_an_update(format_2, tmp_path):
+    folder = shutil.copytree(format_2, tmp_path / "model")
+    config = json.loads((folder / "config.json").read_text())
+    config["low_level"]["pooling"] = "mode"
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(WeightsError, match=r"low_level.pooling 'mode' \(mean or median\) \(update grepq-iqa\)"):
         load(folder)
 
 

@@ -68,13 +68,17 @@ def test_exact_and_formula_agree(compact, photos):
     q_high = 1 / (1 + np.exp(-high["logit_scale"] * (cos[0] - cos[1])))
     down, across = np.meshgrid(np.linspace(-1, 1, rows), np.linspace(-1, 1, columns), indexing="ij")
     weights = np.exp(-(down**2 + across**2) / (2 * low.get("center", np.inf) ** 2)).ravel()
-    delta = parts.pristine_mean - np.average(patches, axis=0, weights=weights)
     effective = weights.sum() ** 2 / (weights**2).sum()
     own = effective / (effective + low["prior_patches"])
     pooled = (
         own * np.cov(patches.T, aweights=weights) + (1 - own) * parts.pristine_covariance + low["ridge"] * np.eye(128)
     )
-    d = np.sqrt(delta @ np.linalg.inv(pooled) @ delta)
+    inverse = np.linalg.inv(pooled)
+    distances = [np.sqrt((p - parts.pristine_mean) @ inverse @ (p - parts.pristine_mean)) for p in patches]
+    assert low["pooling"] == "median"
+    rising = np.argsort(distances)
+    middles = np.cumsum(weights[rising]) - weights[rising] / 2  # of the weights, laid side by side
+    d = np.interp(weights.sum() / 2, middles, np.array(distances)[rising])
     q_low = 1 - 1 / (1 + np.exp(-d / low["distance_scale"]))
     score = compact.score(photos[2])
     assert score.high_level == pytest.approx(q_high, abs=1e-4)

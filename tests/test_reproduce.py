@@ -78,7 +78,10 @@ COMPACT = (
         "margin = 3.0\ncomponents = 2\nresidual = 0.5\nregion_layers = [2]\nregion = 0.4\nlikeness = 0.3\n"
         "family_costs = { jpeg = 0.1 }",
     )
-    .replace("low_level_ratio = 0.2", "low_level_ratio = 0.2\nridge = 1.0\nprior_patches = 3.0\ncenter = 0.6")
+    .replace(
+        "low_level_ratio = 0.2",
+        "low_level_ratio = 0.2\nridge = 1.0\nprior_patches = 3.0\ncenter = 0.6\npooling = 'median'",
+    )
     .replace("[scoring]", "[fine_detail]\nseries = 9\nweight = 0.3\nclose_up = 0.25\nepochs = 2\n\n[scoring]")
     .replace(
         "[scoring]",
@@ -185,10 +188,11 @@ def check_parts_that_do_not_belong_together(place: Path, out: Path) -> None:
 def check_costs_of_light_damage(model: GRepQ, photos: list[Path]) -> None:
     """The last three features are amounts; they move the projection by their sum, in its own standard deviations."""
     assert model.config["fine_detail"] == {"amounts": ["blur", "noise", "compression"]}
-    assert {key: model.config["low_level"][key] for key in ("ridge", "prior_patches", "center")} == {
+    assert {key: model.config["low_level"][key] for key in ("ridge", "prior_patches", "center", "pooling")} == {
         "ridge": 1,
         "prior_patches": 3,
         "center": 0.6,
+        "pooling": "median",
     }
     assert model.config["high_level"]["region_contrast"] == {"layers": [2]}
     features = model.features(photos)

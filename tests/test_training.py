@@ -29,7 +29,7 @@ from grepq_iqa.training.data.prepare import prepare, read_hashes, read_index
 from grepq_iqa.training.data.pristine_tiles import colorfulness, select_tiles, sharpness
 from grepq_iqa.training.data.severity_series import make_severity_series
 from grepq_iqa.training.low_level import read_low_level, train_low_level
-from grepq_iqa.training.recipe import LowLevelRecipe, load_recipe
+from grepq_iqa.training.recipe import LowLevelRecipe, ScoringRecipe, load_recipe
 from grepq_iqa.training.run_record import describe_data
 from grepq_iqa.training.similarity.dists import dists
 from grepq_iqa.training.similarity.fsim import fsim_matrix
@@ -274,6 +274,8 @@ def test_recipes_name_wrong_settings(tmp_path):
     for decay in (-0.1, 1.0, 1.5):
         with pytest.raises(UsageError, match="averaging"):
             load_recipe("compact", "low_level", LowLevelRecipe, averaging=decay)
+    with pytest.raises(UsageError, match="'mode' is none of mean, median"):
+        load_recipe("compact", "scoring", ScoringRecipe, pooling="mode")
 
 
 # --- the loop -------------------------------------------------------------------------------------------------------

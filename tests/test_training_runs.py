@@ -293,7 +293,7 @@ def test_config_says_what_the_runs_did_and_nothing_else(workshop, photos):
             },
             "export": {
                 "recipe": "tiny.toml",
-                "scoring": recipe["scoring"] | {"ridge": 0.0, "prior_patches": 0.0, "center": 0.0},
+                "scoring": recipe["scoring"] | {"ridge": 0.0, "prior_patches": 0.0, "center": 0.0, "pooling": "mean"},
                 "features": recipe["features"] | {"region": 1.0, "fine": 1.0},
                 "data": [{"role": role, **photographs} for role in ("pristine", "unlabeled")],
                 "pristine_tiles": sum(map(len, tiles.values())),

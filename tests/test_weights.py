@@ -241,6 +241,13 @@ def test_two_revisions():
         resolve("owner/model@v1", revision="v2")
 
 
+def test_a_revision_of_what_has_none_is_refused(package):
+    write_directory(package.parent / "mine")
+    for name in ("compact", package.parent / "mine"):
+        with pytest.raises(UsageError, match="no revision 'v2'"):
+            resolve(name, revision="v2")
+
+
 @pytest.fixture
 def package(tmp_path, monkeypatch, hub):
     """A package with a bundled model and a manifest that names it, instead of the real ones."""

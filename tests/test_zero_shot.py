@@ -17,9 +17,11 @@ from grepq_iqa.zero_shot import (
     center_weights,
     cosine,
     distance_to_pristine,
+    distances_to_pristine,
     high_level_quality,
     low_level_quality,
     own_share,
+    weighted_median,
 )
 
 
@@ -116,6 +118,34 @@ def test_distance_equals_the_formula_with_an_explicit_inverse(share):
             slow += (mu_p[i] - mu_t[i]) * inverse[i, j] * (mu_p[j] - mu_t[j])
     given = {} if share is None else {"own_share": share}
     assert distance_to_pristine(mu_t, s_t, mu_p, s_p, **given) == pytest.approx(math.sqrt(slow), rel=1e-10)
+
+
+def test_distances_of_patches_are_those_of_each_by_itself():
+    rng = np.random.default_rng(1)
+    patches, cov, mean, pristine = (
+        rng.normal(size=(9, 5)),
+        np.cov(rng.normal(size=(5, 30))),
+        rng.normal(size=5),
+        np.eye(5),
+    )
+    found = distances_to_pristine(patches, cov, mean, pristine, 0.5, 0.8)
+    inverse = np.linalg.inv(0.8 * cov + 0.2 * pristine + 0.5 * np.eye(5))
+    np.testing.assert_allclose(found, [math.sqrt((mean - one) @ inverse @ (mean - one)) for one in patches])
+    assert distance_to_pristine(patches[3], cov, mean, pristine, 0.5, 0.8) == pytest.approx(found[3])
+
+
+@given(hnp.arrays(np.float64, st.integers(1, 30), elements=st.floats(0, 1e6)), st.integers(0, 2**31))
+def test_the_weighted_median_is_the_one_of_repeated_values_and_lies_among_them(values, seed):
+    assert weighted_median(values) == np.median(values)
+    assert weighted_median(values, np.full(len(values), 0.3)) == pytest.approx(np.median(values))
+    weights = np.random.default_rng(seed).integers(1, 6, len(values))
+    median, repeated = weighted_median(values, weights / 7), np.sort(np.repeat(values, weights))
+    assert values.min() <= median <= values.max()
+    # The line through the middles of weights leaves the repeated values' median by one distinct value at most.
+    distinct = np.unique(values)
+    at = np.searchsorted(distinct, np.median(repeated))
+    assert distinct[max(0, at - 1)] <= median <= distinct[min(len(distinct) - 1, at + 1)]
+    assert weighted_median(values[::-1], weights[::-1]) == pytest.approx(median)
 
 
 @given(st.integers(0, 10_000), st.none() | st.floats(1e-3, 1e6))

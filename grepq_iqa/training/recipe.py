@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 from grepq_iqa._version import __version__
 from grepq_iqa.errors import UsageError
 from grepq_iqa.weights import renamed
+from grepq_iqa.zero_shot import POOLINGS
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -108,6 +109,11 @@ class ScoringRecipe:
             paper's, equal shares.
         center: standard deviation of a Gaussian around the middle by which a picture's patches count, in halves of its
             sides; 0 is the paper's, all alike.
+        pooling: "mean", the distance of a picture's mean patch, which is the paper's, or "median", that of the
+            patches' own distances.
+
+    Raises:
+        UsageError: another pooling.
     """
 
     high_level_std: float
@@ -115,6 +121,11 @@ class ScoringRecipe:
     ridge: float = 0.0
     prior_patches: float = 0.0
     center: float = 0.0
+    pooling: str = "mean"
+
+    def __post_init__(self) -> None:
+        if self.pooling not in POOLINGS:
+            raise UsageError(f"[scoring]: pooling {self.pooling!r} is none of {', '.join(POOLINGS)}")
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from grepq_iqa.weights import renamed
 FORMAT = 3
 """1: up to version 0.1. 2: the field's words, see `grepq_iqa.weights.renamed`. 3: a model may have
 ``high_level.region_contrast``, ``low_level.ridge``, ``low_level.prior_patches``, ``low_level.center``,
-``fine_detail`` and ``predicted_fsim``, without which its scores are others."""
+``low_level.pooling``, ``fine_detail`` and ``predicted_fsim``, without which its scores are others."""
 
 
 def read_config(name: str, path: Path) -> dict[str, Any]:

@@ -23,6 +23,7 @@ from grepq_iqa.errors import UsageError, WeightsError
 from grepq_iqa.weights import renamed
 from grepq_iqa.weights.config import read_config, upgraded
 from grepq_iqa.weights.tensors import StoredTensor, misfits, read_safetensors, read_stored
+from grepq_iqa.zero_shot import POOLINGS
 
 Branch = TypeVar("Branch")
 
@@ -125,6 +126,15 @@ def load_components(name: str, files: Mapping[str, Path]) -> ModelComponents:
             raise WeightsError(f"model {name!r} has no {required}", name, required)
     stored = read_config(name, files["config.json"])
     config = upgraded(stored)
+    pooling = config["low_level"].get("pooling", "mean")
+    if pooling not in POOLINGS:
+        known = " or ".join(POOLINGS)
+        raise WeightsError(
+            f"config.json of {name!r}: unknown low_level.pooling {pooling!r} ({known})",
+            name,
+            "config.json",
+            "update grepq-iqa",
+        )
 
     low, high = read_stored(files[LOW_LEVEL]), read_stored(files[HIGH_LEVEL])
     fine, fsim = (read_stored(files[file]) if file in files else {} for file in (FINE_DETAIL, PREDICTED_FSIM))

@@ -102,7 +102,7 @@ def resolve(
 
     Raises:
         WeightsError: a file cannot be found, fetched or verified; the message says which setting to change.
-        UsageError: two different revisions were given.
+        UsageError: two different revisions were given, or one of a model that is not on the Hub.
     """
     local_only = local_files_only or offline()
     hub, records = Hub(cache_dir, token), HashCache(hash_cache_folder(cache_dir))
@@ -174,6 +174,8 @@ def _plan(
         return _manifest_plan(manifest.models[text], revision, hub, records, local_only, refresh)
     folder = Path(text).expanduser()
     if folder.is_dir():
+        if revision is not None:
+            raise UsageError(f"{text} is a directory, which has no revision {revision!r}: leave revision= out")
         return _directory_plan(text, folder)
     match = None if isinstance(name, os.PathLike) else _REPO.fullmatch(text)
     if match and not folder.exists():
@@ -212,6 +214,8 @@ def _manifest_plan(
         raise WeightsError(
             f"weights.json lists no files for {entry.name}", entry.name, hint=f"run {manifests.UPDATE_COMMAND}"
         )
+    if revision is not None and all(file.repo is None for file in entry.files.values()):
+        raise UsageError(f"{entry.name} comes with the package, and has no revision {revision!r}: leave revision= out")
     source, commit, record, branch = "bundled", None, None, None
     parts = []
     for name, file in entry.files.items():
