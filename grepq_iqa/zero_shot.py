@@ -110,7 +110,7 @@ def weighted_median(values: NDArray[Any], weights: NDArray[Any] | None = None) -
     """
     if weights is None:
         return float(np.median(values))
-    order = np.argsort(values)
+    order = np.lexsort((weights, values))  # equal values by their weight, whatever the order that they came in
     sorted_weights = np.asarray(weights, np.float64)[order]
     below = np.cumsum(sorted_weights) - sorted_weights / 2
     return float(np.interp(sorted_weights.sum() / 2, below, np.asarray(values, np.float64)[order]))

@@ -422,6 +422,8 @@ def test_two_tabs_lose_nothing_of_each_other(visit, browser, pictures, tmp_path)
     one.keyboard.press("4")
     two.click("figure:nth-of-type(5) button[value='2']")
     one.keyboard.press("3")
+    for tab in (one, two):
+        until(tab, "document.querySelector('#done').textContent.startsWith('3 of 7')")
     expected = [["path", "mos"], [names[0], "4"], [names[1], "3"], [names[4], "2"]]
     assert saved(one) == saved(two) == expected
     assert two.get_attribute("figure:nth-of-type(1) button[value='4']", "aria-pressed") == "true"
@@ -431,7 +433,9 @@ def test_two_tabs_lose_nothing_of_each_other(visit, browser, pictures, tmp_path)
     one.keyboard.press("ArrowLeft")
     until(two, "document.querySelector('#done').textContent.startsWith('1 of 3')")
     two.keyboard.press("ArrowRight")
+    until(one, "document.querySelector('#done').textContent.startsWith('2 of 3')")
     one.keyboard.press("ArrowDown")
+    until(two, "document.querySelector('#done').textContent.startsWith('3 of 3')")
     table = [["left", "right", "winner"], [*names[:2], "left"], [*names[2:4], "right"], [*names[4:6], "tie"]]
     assert saved(one) == saved(two) == table
     context.close()
