@@ -721,8 +721,8 @@ class GRepQ:
             moments.update(vectors, None if weights is None else weights[moments.count :][: len(vectors)])
             if self._each_patch:
                 kept.append(vectors)
-        distances = zero_shot.distances_to_pristine(
-            np.concatenate(kept) if kept else moments.mean[None],
+        distances = zero_shot.distance_to_pristine(
+            np.concatenate(kept) if kept else moments.mean,
             moments.covariance,
             self._components.pristine_mean,
             self._components.pristine_covariance,

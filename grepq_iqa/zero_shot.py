@@ -65,38 +65,27 @@ class Moments:
 
 
 def distance_to_pristine(
-    mean: Array,
-    covariance: Array,
-    pristine_mean: Array,
-    pristine_covariance: Array,
-    ridge: float = RIDGE,
-    own_share: float = OWN_SHARE,
-) -> float:
-    """``sqrt((mu_p - mu_t)^T (a S_t + (1 - a) S_p + ridge I)^-1 (mu_p - mu_t))``, at least 0 (NIQE's distance).
-
-    Args:
-        mean, covariance: of the picture's patches, mu_t and S_t.
-        pristine_mean, pristine_covariance: of pristine patches, mu_p and S_p.
-        ridge: the paper's is 0.001; more of it counts directions less in which features hardly vary at all.
-        own_share: a, the paper's is one half; see `own_share`.
-    """
-    patches = np.asarray(mean)[None]
-    return float(distances_to_pristine(patches, covariance, pristine_mean, pristine_covariance, ridge, own_share)[0])
-
-
-def distances_to_pristine(
-    patches: NDArray[Any],
+    points: NDArray[Any],
     covariance: Array,
     pristine_mean: Array,
     pristine_covariance: Array,
     ridge: float = RIDGE,
     own_share: float = OWN_SHARE,
 ) -> Array:
-    """The same ``(n,)`` of every patch's own features ``(n, dim)`` (as in IL-NIQE, Zhang et al., TIP 2015)."""
-    differences = np.asarray(patches, np.float64) - np.asarray(pristine_mean, np.float64)
+    """``sqrt((mu_p - x)^T (a S_t + (1 - a) S_p + ridge I)^-1 (mu_p - x))``, at least 0, of every point x.
+
+    Args:
+        points: ``(dim,)``, the mean of the picture's patches (NIQE's distance), or ``(n, dim)``, the patches themselves
+            (as in IL-NIQE, Zhang et al., TIP 2015), for ``(n,)`` distances.
+        covariance: of the picture's patches, S_t.
+        pristine_mean, pristine_covariance: of pristine patches, mu_p and S_p.
+        ridge: the paper's is 0.001; more of it counts directions less in which features hardly vary at all.
+        own_share: a, the paper's is one half; see `own_share`.
+    """
+    differences = np.asarray(points, np.float64) - np.asarray(pristine_mean, np.float64)
     pooled = own_share * covariance + (1 - own_share) * np.asarray(pristine_covariance, np.float64)
     pooled = pooled + ridge * np.eye(len(pooled))
-    squares = (differences * np.linalg.solve(pooled, differences.T).T).sum(axis=1)
+    squares = (differences * np.linalg.solve(pooled, differences.T).T).sum(axis=-1)
     result: Array = np.sqrt(np.maximum(squares, 0.0))
     return result
 

@@ -17,7 +17,6 @@ from grepq_iqa.zero_shot import (
     center_weights,
     cosine,
     distance_to_pristine,
-    distances_to_pristine,
     high_level_quality,
     low_level_quality,
     own_share,
@@ -128,7 +127,7 @@ def test_distances_of_patches_are_those_of_each_by_itself():
         rng.normal(size=5),
         np.eye(5),
     )
-    found = distances_to_pristine(patches, cov, mean, pristine, 0.5, 0.8)
+    found = distance_to_pristine(patches, cov, mean, pristine, 0.5, 0.8)
     inverse = np.linalg.inv(0.8 * cov + 0.2 * pristine + 0.5 * np.eye(5))
     np.testing.assert_allclose(found, [math.sqrt((mean - one) @ inverse @ (mean - one)) for one in patches])
     assert distance_to_pristine(patches[3], cov, mean, pristine, 0.5, 0.8) == pytest.approx(found[3])

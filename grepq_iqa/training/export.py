@@ -141,10 +141,10 @@ def export_model(
         },
     }
     config["low_level"] |= {
-        key: value for key in ("ridge", "prior_patches", "center") if (value := getattr(scoring, key))
+        key: value
+        for key in ("ridge", "prior_patches", "center", "pooling")
+        if (value := getattr(scoring, key)) != getattr(ScoringRecipe, key)  # the default is the paper's
     }
-    if scoring.pooling != "mean":
-        config["low_level"]["pooling"] = scoring.pooling
     write_config(directory / "config.json", config)
     if fine:
         if fine_recipe:  # tables are of the amounts that will be scored
